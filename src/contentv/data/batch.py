@@ -1,0 +1,51 @@
+"""What one training step consumes, noise included: nothing random is drawn after this."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from contentv.base.types import Frames
+from contentv.video.transforms import from_uint8
+
+
+def video_tensor(clips: Frames) -> Tensor:
+    """Bytes [b t h w 3] to float32 [b 3 t h w] in -1..1: the frame pre-processing of encoding and training."""
+    return torch.from_numpy(from_uint8(clips)).permute(0, 4, 1, 2, 3).contiguous()
+
+
+@dataclass(frozen=True)
+class VideoBatch:
+    """Clips for the autoencoder: video [b 3 t h w] in -1..1 and posterior noise [b z t' h' w']."""
+
+    video: Tensor
+    noise: Tensor
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def describe(self) -> str:
+        """Name the samples."""
+        return ", ".join(self.keys)
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Clips for the transformer: normalised latents and noise [b z t h w], sigma [b], captions.
+
+    A dropped caption is already the empty string.
+    """
+
+    latents: Tensor
+    noise: Tensor
+    sigma: Tensor
+    captions: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def describe(self) -> str:
+        """Name the samples."""
+        return ", ".join(self.keys)

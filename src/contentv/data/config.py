@@ -1,0 +1,42 @@
+"""What `contentv toyworld` can be told."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from contentv.base.config import Argument, Config
+
+
+class RenderConfig(Config):
+    """Write one clip of the toy world as a video, with its captions and facts in a JSON file.
+
+    The same numbers give the same clip on every machine.
+    """
+
+    seed: int = Field(0, ge=0, description="which endless row of clips")
+    index: int = Field(0, ge=0, description="which clip of that row")
+    split: Literal["train", "seen", "held_out"] = Field(
+        "train", description="held_out: colours on shapes that training never shows"
+    )
+    num_frames: int = Field(17, ge=1, le=1001, description="length")
+    fps: int = Field(8, ge=1, le=120, description="frames a second of the file")
+    scale: int = Field(4, ge=1, le=64, description="write each pixel as SCALE x SCALE pixels")
+    out: Annotated[Path | None, Argument(default="toyworld_SPLIT_SEED_INDEX.mp4")] = Field(
+        None, description="file to write: .mp4 or .gif"
+    )
+
+
+class ReadConfig(Config):
+    """Say which facts of the toy world a video shows.
+
+    Where the facts asked for are known, from --prompt or from the JSON file beside the video, each
+    is compared with what is seen.
+    """
+
+    video: Annotated[Path, Argument(positional=True, metavar="VIDEO")] = Field(
+        description="a video file"
+    )
+    prompt: Annotated[str | None, Argument(default="the video's own")] = Field(
+        None, description="what was asked for"
+    )

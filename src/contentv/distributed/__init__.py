@@ -1,0 +1,1 @@
+"""Where state lives: checkpoints today, meshes later."""

@@ -1,0 +1,1 @@
+"""Networks: the video transformer, its autoencoder and its text towers."""

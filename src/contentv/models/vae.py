@@ -1,0 +1,103 @@
+"""Wan's causal video autoencoder: pixels in -1..1 to latents and back, a few frames at a time.
+
+Two spaces of latents: *raw* is what the autoencoder speaks, *normalised* (mean 0, deviation 1 per
+channel) is what the transformer speaks. Everything outside this file holds normalised latents.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from torch import Tensor
+
+from contentv.video.shapes import ScaleFactors
+
+# Output pixels per call of the decoder. A latent frame of 256x256 is more than this, so most videos
+# are decoded a latent frame at a time; a tiny clip takes two calls, not one per latent frame.
+_PIXELS_PER_CALL = 2**16
+
+
+class Posterior(NamedTuple):
+    """Gaussian over raw latents: mean and log-variance, both [b c t h w]."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One draw of raw latents; `generator` on the latents' device."""
+        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        return torch.addcmul(self.mean, (0.5 * self.logvar).exp(), noise)
+
+
+def scale_factors(vae: AutoencoderKLWan) -> ScaleFactors:
+    """Pixels per latent position in time and space."""
+    return ScaleFactors(vae.config.scale_factor_temporal, vae.config.scale_factor_spatial)
+
+
+def encode(vae: AutoencoderKLWan, video: Tensor) -> Posterior:
+    """Video [b 3 4k+1 h w] in -1..1 to a posterior over raw latents [b c k+1 h/8 w/8]."""
+    return Posterior(*vae.encode(video).latent_dist.parameters.chunk(2, dim=1))
+
+
+def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    """Normalised latents [b c t h w] to a video [b 3 4t-3 8h 8w] in -1..1."""
+    return torch.cat(list(iter_decode(vae, latents)), dim=2)
+
+
+def iter_decode(vae: AutoencoderKLWan, latents: Tensor) -> Iterator[Tensor]:
+    """The frames of `decode` in order, in pieces [b 3 n h w]: the first frame, then the rest.
+
+    Each layer remembers the last frames it saw, so the pieces join without a seam. With tiling or
+    slicing switched on, diffusers decodes the whole video, which comes as one piece.
+    """
+    latents = denormalize(vae, latents.to(vae.dtype))
+    if vae.use_tiling or (vae.use_slicing and len(latents) > 1):
+        yield vae.decode(latents, return_dict=False)[0]
+        return
+    latents = _post_quant(vae, latents)
+    memory: list[Any] = [None] * _num_causal_convs(vae)
+    for piece in _pieces(vae, latents):
+        frames = vae.decoder(
+            piece, feat_cache=memory, feat_idx=[0], first_chunk=all(m is None for m in memory)
+        )
+        yield unpatchify(frames, vae.config.patch_size or 1).clamp(-1.0, 1.0)
+
+
+def normalize(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    """Raw to normalised latents, any [b c ...]."""
+    mean, std = _statistics(vae, latents)
+    return (latents - mean) / std
+
+
+def denormalize(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    """Normalised to raw latents, any [b c ...]."""
+    mean, std = _statistics(vae, latents)
+    return torch.addcmul(mean, latents, std)
+
+
+def _statistics(vae: AutoencoderKLWan, like: Tensor) -> tuple[Tensor, Tensor]:
+    shape = (1, -1) + (1,) * (like.ndim - 2)
+    mean = like.new_tensor(vae.config.latents_mean).view(shape)
+    return mean, like.new_tensor(vae.config.latents_std).view(shape)
+
+
+@apply_forward_hook  # model offload brings the autoencoder in here, as it would in `vae.decode`
+def _post_quant(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    return vae.post_quant_conv(latents)
+
+
+def _num_causal_convs(vae: AutoencoderKLWan) -> int:
+    return sum(isinstance(module, WanCausalConv3d) for module in vae.decoder.modules())
+
+
+def _pieces(vae: AutoencoderKLWan, latents: Tensor) -> Iterator[Tensor]:
+    """The first latent frame stands for one frame of video, each later one for four."""
+    factors = scale_factors(vae)
+    pixels_per_latent = factors.time * latents.shape[-2] * latents.shape[-1] * factors.space**2
+    frames = max(1, _PIXELS_PER_CALL // (len(latents) * pixels_per_latent))
+    yield latents[:, :, :1]
+    if latents.shape[2] > 1:
+        yield from latents[:, :, 1:].split(frames, dim=2)

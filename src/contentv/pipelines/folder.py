@@ -1,0 +1,136 @@
+"""A model folder on disk: is it whole, what are its defaults, which model is it."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+
+from contentv.base.config import Config
+from contentv.base.errors import ModelFilesError, UserError
+from contentv.base.files import os_errors, read_json
+
+INDEX = "model_index.json"
+_WEIGHTS = "*.safetensors"
+_HASHED_WHOLE = 1 << 30
+_HASHED_END = 1 << 20
+_LONGEST_HEADER = 100 << 20  # the limit of the safetensors format
+
+
+class GenerationDefaults(Config):
+    """Settings that suit a model, from its model_index.json; else those of the published 8B."""
+
+    model_config = ConfigDict(extra="ignore")  # a newer folder may say more
+
+    height: int = 432
+    width: int = 768
+    num_frames: int = 125
+    fps: int = 24
+    num_inference_steps: int = 50
+    guidance_scale: float = 6.0
+    flow_shift: float | None = None
+    text_lengths: tuple[int, ...] = (256,)
+
+
+def read_defaults(folder: Path) -> GenerationDefaults:
+    """Give the settings that `folder` was made for."""
+    return GenerationDefaults.model_validate(_read_index(folder).get("generation_defaults") or {})
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ModelFilesError naming the first file that is missing, cut short or not safetensors."""
+    for name in _components(_read_index(folder)):
+        if not (folder / name).is_dir():
+            raise ModelFilesError(f"{folder}: the folder {name} is missing; {_again(folder)}")
+        for index in (folder / name).glob("*.safetensors.index.json"):
+            for shard in set(read_json(index).get("weight_map", {}).values()):
+                if not (folder / name / shard).is_file():
+                    raise ModelFilesError(f"{folder / name / shard}: is missing; {_again(folder)}")
+    for file in sorted(folder.rglob(_WEIGHTS)):
+        read_header(file)
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """Give the JSON header of a safetensors file after comparing it with the file's length."""
+    fault = f"{file}: not a whole safetensors file"
+    with os_errors(file, "read"), file.open("rb") as handle:
+        size = file.stat().st_size
+        length = int.from_bytes(handle.read(8), "little")
+        if size < 8 or length > min(size - 8, _LONGEST_HEADER):
+            raise ModelFilesError(f"{fault} ({size} bytes); {_again(file.parent)}")
+        text = handle.read(length)
+    try:
+        header: dict[str, Any] = json.loads(text)
+        header.pop("__metadata__", None)
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelFilesError(f"{fault} (no header); {_again(file.parent)}") from error
+    if size != 8 + length + end:
+        raise ModelFilesError(
+            f"{fault} ({size} of {8 + length + end} bytes); {_again(file.parent)}"
+        )
+    return header
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Give a hash of all that decides the model's output, and how it was taken.
+
+    Below 1 GiB every byte counts. Above, reading all of it would take longer than a video does, so
+    of each file the size and the first and last MiB count.
+    """
+    files = list(_files(folder))
+    with os_errors(folder, "read"):
+        whole = sum(file.stat().st_size for file in files) < _HASHED_WHOLE
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(f"{file.relative_to(folder).as_posix()}\0".encode())
+            digest.update(_file_digest(file, whole=whole))
+    method = "all bytes" if whole else "sizes, first and last MiB of each file"
+    return {"sha256": digest.hexdigest(), "of": method}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    suffixes = {".safetensors", ".json", ".txt", ".model"}
+    for file in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.suffix in suffixes and file.is_file() and not hidden:
+            yield file
+
+
+def _file_digest(file: Path, *, whole: bool) -> bytes:
+    with file.open("rb") as handle:
+        if whole:
+            return hashlib.file_digest(handle, "sha256").digest()
+        size = file.stat().st_size
+        digest = hashlib.sha256(f"{size}\0".encode())
+        digest.update(handle.read(_HASHED_END))
+        handle.seek(max(0, size - _HASHED_END))
+        digest.update(handle.read())
+        return digest.digest()
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{folder}: has no {INDEX}, so it is not a model folder")
+    try:
+        index = read_json(folder / INDEX)
+    except UserError as error:
+        raise ModelFilesError(f"{error}; {_again(folder)}") from error
+    if not isinstance(index, dict):
+        raise ModelFilesError(f"{folder / INDEX}: not an index of a model; {_again(folder)}")
+    return index
+
+
+def _components(index: dict[str, Any]) -> list[str]:
+    # A part is an entry [library, class]; [null, null] says that the model does without it.
+    return [
+        name
+        for name, entry in index.items()
+        if isinstance(entry, list) and len(entry) == 2 and entry[1] is not None
+    ]
+
+
+def _again(folder: Path) -> str:
+    return f"download or export the model again ({folder.name})"

@@ -1,0 +1,406 @@
+"""The pipeline: a prompt becomes a video, by diffusers' conventions."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+)
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.loaders import SD3LoraLoaderMixin
+from diffusers.utils import BaseOutput
+from pydantic import ValidationError
+from torch import Tensor
+from transformers import (
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
+
+from contentv.base.config import describe_validation_error
+from contentv.base.errors import ModelFilesError
+from contentv.base.log import get_logger
+from contentv.base.types import Frame
+from contentv.models.convert import from_sd3
+from contentv.models.text import TextTowers
+from contentv.models.transformer import ContentVTransformer3DModel
+from contentv.pipelines.checks import (
+    OUTPUT_TYPES,
+    Prompt,
+    check_choice,
+    check_count,
+    check_finite,
+    check_number,
+)
+from contentv.pipelines.decoding import Videos, decode_videos, stream_frames
+from contentv.pipelines.folder import GenerationDefaults
+from contentv.pipelines.loading import FolderPipeline
+from contentv.pipelines.preparation import initial_latents, latent_shape, shifted_scheduler
+from contentv.pipelines.prompts import PromptCache, PromptRequest, encode
+from contentv.video.shapes import VideoShape
+
+logger = get_logger(__name__)
+
+
+@dataclass
+class ContentVPipelineOutput(BaseOutput):
+    """Videos: "np" [b t h w 3] in 0..1, "pt" [b t 3 h w], "pil" lists, "latent" [b c t h w]."""
+
+    frames: Videos
+
+    @property
+    def images(self) -> Videos:
+        """The videos, under the name that image pipelines use."""
+        return self.frames
+
+
+class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
+    """Text to video with SD3's text towers, ContentV's transformer and Wan's autoencoder.
+
+    Text encoders and their tokenizers may be None: then prompts are passed as embeddings (without
+    T5 alone, its tokens are zeros, as in SD3). `generation_defaults` are the settings a folder is
+    made for (`GenerationDefaults`); without any, the published 8B model's.
+
+    Example:
+        pipe = ContentVPipeline.from_pretrained("ByteDance/ContentV-8B", dtype=torch.bfloat16)
+        pipe.enable_model_cpu_offload()
+        latents = pipe("A panda surfs", output_type="latent").frames
+        write_video("panda.mp4", pipe.stream(latents), fps=24)
+    """
+
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->transformer->vae"
+    _optional_components = (
+        *("text_encoder", "text_encoder_2", "text_encoder_3"),
+        *("tokenizer", "tokenizer_2", "tokenizer_3"),
+    )
+    # In the order of `encode_prompt`'s results, after the latents.
+    _callback_tensor_inputs = (
+        "latents",
+        *("prompt_embeds", "negative_prompt_embeds"),
+        *("pooled_prompt_embeds", "negative_pooled_prompt_embeds"),
+    )
+
+    def __init__(  # noqa: PLR0917 - diffusers' conventions
+        self,
+        transformer: ContentVTransformer3DModel | SD3Transformer2DModel,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        vae: AutoencoderKLWan,
+        text_encoder: CLIPTextModelWithProjection | None,
+        tokenizer: CLIPTokenizer | None,
+        text_encoder_2: CLIPTextModelWithProjection | None,
+        tokenizer_2: CLIPTokenizer | None,
+        text_encoder_3: T5EncoderModel | None,
+        tokenizer_3: T5TokenizerFast | None,
+        generation_defaults: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(transformer, SD3Transformer2DModel):
+            transformer = from_sd3(transformer)  # diffusers' loader follows the folder's index
+        if vae.dtype != torch.float32:
+            logger.warning(
+                "the autoencoder is in %s and its videos will suffer; load it in float32: "
+                'dtype={"default": torch.bfloat16, "vae": torch.float32}',
+                vae.dtype,
+            )
+        self.register_modules(
+            transformer=transformer,
+            scheduler=scheduler,
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            text_encoder_2=text_encoder_2,
+            tokenizer_2=tokenizer_2,
+            text_encoder_3=text_encoder_3,
+            tokenizer_3=tokenizer_3,
+        )
+        self.register_to_config(generation_defaults=generation_defaults)
+        try:
+            self.defaults = GenerationDefaults.model_validate(generation_defaults or {})
+        except ValidationError as error:
+            raise ModelFilesError(
+                f"generation_defaults: {describe_validation_error(error)}"
+            ) from error
+        self._prompt_cache = PromptCache()
+        self._current_timestep: Tensor | None = None
+        self._guidance_scale = self.defaults.guidance_scale
+        self._joint_attention_kwargs: dict[str, Any] | None = None
+        self._num_timesteps = 0
+        self._interrupt = False
+
+    @property
+    def guidance_scale(self) -> float:
+        """Guidance of the running call; callbacks may set `_guidance_scale`."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the next step runs the transformer twice."""
+        return self._guidance_scale > 1
+
+    @property
+    def joint_attention_kwargs(self) -> dict[str, Any] | None:
+        """As given to the running call."""
+        return self._joint_attention_kwargs
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of the running call."""
+        return self._num_timesteps
+
+    @property
+    def current_timestep(self) -> Tensor | None:
+        """Timestep of the running step, 0..1000; None between calls. Caches ask for it."""
+        return self._current_timestep
+
+    @property
+    def interrupt(self) -> bool:
+        """Set `_interrupt = True` in a callback to decode what there is and return."""
+        return self._interrupt
+
+    @torch.no_grad()
+    def __call__(  # noqa: PLR0913, PLR0917 - diffusers' conventions
+        self,
+        prompt: Prompt | None = None,
+        prompt_2: Prompt | None = None,
+        prompt_3: Prompt | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        negative_prompt: Prompt | None = None,
+        negative_prompt_2: Prompt | None = None,
+        negative_prompt_3: Prompt | None = None,
+        num_videos_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        pooled_prompt_embeds: Tensor | None = None,
+        negative_pooled_prompt_embeds: Tensor | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+        joint_attention_kwargs: dict[str, Any] | None = None,
+        clip_skip: int | None = None,
+        flow_shift: float | None = None,
+        callback_on_step_end: Callable[..., Any] | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+        max_sequence_length: int | None = None,
+    ) -> ContentVPipelineOutput | tuple[Any]:
+        """Makes videos.
+
+        None means the folder's own setting. `num_frames` is rounded down to 4k+1. Guidance of 1 and
+        less runs the transformer once a step. `flow_shift` moves steps towards noise. The noise is
+        drawn on the generator's device, or given as `latents` [b c t h w].
+        """
+        defaults = self.defaults
+        wanted = VideoShape(
+            defaults.num_frames if num_frames is None else num_frames,
+            defaults.height if height is None else height,
+            defaults.width if width is None else width,
+        )
+        if num_inference_steps is None:
+            num_inference_steps = defaults.num_inference_steps
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        shape = latent_shape(wanted, self.vae, self.transformer)
+        self._guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
+        self._joint_attention_kwargs = joint_attention_kwargs
+        self._interrupt = False
+        callback_names = callback_on_step_end_tensor_inputs or ["latents"]
+        for name in callback_names:
+            check_choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
+        check_choice("output_type", output_type, OUTPUT_TYPES)
+        check_count("num_inference_steps", num_inference_steps)
+        check_count("num_videos_per_prompt", num_videos_per_prompt)
+        check_number("guidance_scale", self._guidance_scale)
+        scheduler = shifted_scheduler(
+            self.scheduler,
+            defaults.flow_shift if flow_shift is None else flow_shift,
+            num_blocks=self.transformer.config.num_layers,
+        )
+
+        device, dtype = self._execution_device, self.transformer.dtype
+        embeds = self.encode_prompt(
+            prompt,
+            prompt_2,
+            prompt_3,
+            device=device,
+            num_videos_per_prompt=num_videos_per_prompt,
+            do_classifier_free_guidance=self.do_classifier_free_guidance,
+            negative_prompt=negative_prompt,
+            negative_prompt_2=negative_prompt_2,
+            negative_prompt_3=negative_prompt_3,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            pooled_prompt_embeds=pooled_prompt_embeds,
+            negative_pooled_prompt_embeds=negative_pooled_prompt_embeds,
+            clip_skip=clip_skip,
+            max_sequence_length=max_sequence_length,
+            lora_scale=(joint_attention_kwargs or {}).get("scale"),
+        )
+        if latents is None:
+            channels = self.transformer.config.in_channels
+            latents = initial_latents(shape, channels, generator, like=embeds[0])
+        tensors = zip(self._callback_tensor_inputs, (latents, *embeds), strict=True)
+        state: dict[str, Any] = {
+            name: tensor if tensor is None else tensor.to(device, dtype) for name, tensor in tensors
+        }
+        sigmas = np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1]
+        scheduler.set_timesteps(sigmas=sigmas, device=device)
+        self._denoise(state, scheduler, callback_on_step_end, callback_names)
+
+        latents = state["latents"]
+        latent = output_type == "latent"
+        videos = latents if latent else decode_videos(self.vae, latents, output_type)
+        self.maybe_free_model_hooks()
+        return ContentVPipelineOutput(frames=videos) if return_dict else (videos,)
+
+    @torch.no_grad()
+    def stream(self, latents: Tensor) -> Iterator[Frame]:
+        """Decodes latents [1 c t h w] (`output_type="latent"`) frame by frame, bytes [h w 3].
+
+        Raises:
+            NumericsError: a frame has NaN values, or the video is black throughout.
+        """
+        yield from stream_frames(self.vae, latents.to(self._execution_device))
+        self.maybe_free_model_hooks()
+
+    def encode_prompt(  # noqa: PLR0913 - diffusers' conventions
+        self,
+        prompt: Prompt | None,
+        prompt_2: Prompt | None = None,
+        prompt_3: Prompt | None = None,
+        *,
+        device: torch.device | None = None,
+        num_videos_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: Prompt | None = None,
+        negative_prompt_2: Prompt | None = None,
+        negative_prompt_3: Prompt | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        pooled_prompt_embeds: Tensor | None = None,
+        negative_pooled_prompt_embeds: Tensor | None = None,
+        clip_skip: int | None = None,
+        max_sequence_length: int | None = None,
+        lora_scale: float | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        """Embeddings and pooled embeddings of prompts and of negative prompts, in SD3's order.
+
+        Each prompt's embeddings stand `num_videos_per_prompt` times in a row. Embeddings given are
+        passed on. T5 reads `max_sequence_length` tokens, by default the folder's own choice.
+
+        Returns:
+            `(prompt_embeds [b n d], negative_prompt_embeds, pooled_prompt_embeds [b p],
+            negative_pooled_prompt_embeds)`; the negative ones None without guidance.
+        """
+        request = PromptRequest(
+            prompt=prompt,
+            prompt_2=prompt_2,
+            prompt_3=prompt_3,
+            negative_prompt=negative_prompt,
+            negative_prompt_2=negative_prompt_2,
+            negative_prompt_3=negative_prompt_3,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            pooled_prompt_embeds=pooled_prompt_embeds,
+            negative_pooled_prompt_embeds=negative_pooled_prompt_embeds,
+            guided=do_classifier_free_guidance,
+            clip_skip=clip_skip,
+            max_sequence_length=max_sequence_length,
+            lora_scale=lora_scale,
+        )
+        return self._encode(request, num_videos_per_prompt, device)
+
+    def release_text_encoders(self) -> None:
+        """Frees the text encoders. Prompts used before still work, others need embeddings."""
+        self.text_encoder = self.text_encoder_2 = self.text_encoder_3 = None
+
+    def _text_towers(self) -> TextTowers:
+        return TextTowers(
+            tokenizer=self.tokenizer,
+            tokenizer_2=self.tokenizer_2,
+            tokenizer_3=self.tokenizer_3,
+            text_encoder=self.text_encoder,
+            text_encoder_2=self.text_encoder_2,
+            text_encoder_3=self.text_encoder_3,
+            sequence_width=self.transformer.config.joint_attention_dim,
+        )
+
+    def _encode(
+        self, request: PromptRequest, repeats: int, device: torch.device | None
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        embeds, negative = encode(
+            request,
+            self._text_towers(),
+            self._prompt_cache,
+            text_lengths=self.defaults.text_lengths,
+            device=self._execution_device if device is None else device,
+        )
+        sequence, pooled = (tensor.repeat_interleave(repeats, dim=0) for tensor in embeds)
+        if negative is None:
+            return sequence, None, pooled, None
+        negative_sequence, negative_pooled = (
+            tensor.repeat_interleave(repeats, dim=0) for tensor in negative
+        )
+        return sequence, negative_sequence, pooled, negative_pooled
+
+    def _denoise(
+        self,
+        state: dict[str, Any],
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        callback: Callable[..., Any] | None,
+        callback_names: list[str],
+    ) -> None:
+        """Replaces the noise in `state["latents"]` by latents of a video, a step at a time."""
+        self._num_timesteps = len(scheduler.timesteps)
+        for step, timestep in enumerate(self.progress_bar(scheduler.timesteps)):
+            if self.interrupt:
+                break
+            self._current_timestep = timestep
+            velocity = self._velocity(state, timestep)
+            latents = scheduler.step(velocity, timestep, state["latents"], return_dict=False)[0]
+            check_finite(latents, f"in the latents after step {step + 1}")
+            state["latents"] = latents
+            if callback is not None:
+                inputs = {name: state[name] for name in callback_names}
+                outputs = callback(self, step, timestep, inputs) or {}
+                state.update({name: outputs[name] for name in state.keys() & outputs.keys()})
+        self._current_timestep = None
+
+    def _velocity(self, state: dict[str, Any], timestep: Tensor) -> Tensor:
+        """Guided velocity, in two passes: caches tell them apart, memory stays half."""
+        with self.transformer.cache_context("cond"):
+            cond = self._predict(
+                state["latents"], timestep, state["prompt_embeds"], state["pooled_prompt_embeds"]
+            )
+        if not self.do_classifier_free_guidance:
+            return cond
+        with self.transformer.cache_context("uncond"):
+            uncond = self._predict(
+                state["latents"],
+                timestep,
+                state["negative_prompt_embeds"],
+                state["negative_pooled_prompt_embeds"],
+            )
+        return uncond + self._guidance_scale * (cond - uncond)
+
+    def _predict(
+        self, latents: Tensor, timestep: Tensor, sequence: Tensor, pooled: Tensor
+    ) -> Tensor:
+        velocity: Tensor = self.transformer(
+            hidden_states=latents,
+            encoder_hidden_states=sequence,
+            pooled_projections=pooled,
+            timestep=timestep.expand(len(latents)),
+            joint_attention_kwargs=self._joint_attention_kwargs,
+            return_dict=False,
+        )[0]
+        return velocity

@@ -1,0 +1,114 @@
+"""`contentv generate`: prompts in, video files out."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from contentv.base.errors import NumericsError
+from contentv.base.files import atomic_dir, atomic_path, remove
+from contentv.base.log import get_logger
+from contentv.base.progress import progress
+from contentv.base.types import Frame
+from contentv.pipelines.batches import Batch, Plan, make_plan, unfinished
+from contentv.pipelines.config import GenerateConfig
+from contentv.pipelines.sidecar import Machine, Sidecar, sidecar_path, write_sidecar
+from contentv.pipelines.targets import check_writable
+from contentv.video.io import write_video
+
+_LOG = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class GenerateResult:
+    """The files of all videos asked for, earlier finished ones included, and those that failed."""
+
+    files: tuple[Path, ...]
+    failed: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(str(path) for path in self.files)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 when a video failed."""
+        return 1 if self.failed else 0
+
+
+def run(config: GenerateConfig) -> GenerateResult:
+    """Make the videos that `config` asks for, except finished ones, and say where they are."""
+    plan = make_plan(config)
+    files = [path for batch in plan.batches for _, path in batch.wanted()]
+    todo = unfinished(plan, overwrite=config.overwrite)
+    if len(todo) < len(files):
+        _LOG.info("%d of %d videos were finished before", len(files) - len(todo), len(files))
+    failed = _make(plan, todo) if todo else set[Path]()
+    return GenerateResult(
+        files=tuple(path for path in files if path not in failed),
+        failed=tuple(path for path in files if path in failed),
+    )
+
+
+def _make(plan: Plan, todo: set[Path]) -> set[Path]:
+    """Write the files in `todo`; give those that failed."""
+    for path in todo:
+        check_writable(path)
+    # Only here: what is wrong with the request is said before seconds of imports.
+    from contentv.pipelines.studio import open_studio
+
+    batches = [batch for batch in plan.batches if not todo.isdisjoint(batch.paths)]
+    studio = open_studio(plan)
+    left = set(todo)
+    with progress(sum(batch.jobs[0].num_inference_steps for batch in batches), "sampling") as bar:
+        for batch in batches:
+            with _logged_numerics():
+                latents = studio.sample(batch.jobs, bar.advance)
+                for row, path in batch.wanted():
+                    if path in todo:
+                        with _logged_numerics():
+                            frames = studio.frames(latents[row : row + 1])
+                            made_by = studio.machine
+                            _write(path, frames, plan=plan, machine=made_by, batch=batch, row=row)
+                            left.discard(path)
+    return left
+
+
+@contextmanager
+def _logged_numerics() -> Iterator[None]:
+    # One bad video does not stop the others; the exit code tells.
+    try:
+        yield
+    except NumericsError as error:
+        _LOG.error("%s", error)
+
+
+def _write(
+    path: Path, frames: Iterable[Frame], *, plan: Plan, machine: Machine, batch: Batch, row: int
+) -> None:
+    """Write one video and, before it appears, its JSON file: so a finished video always has one."""
+    job, scale = batch.jobs[row], plan.scale_of(batch.jobs[row])
+    digest = hashlib.sha256()
+    atomic = atomic_path if path.suffix else atomic_dir
+    with atomic(path) as part:
+        write_video(part, _hashed(frames, digest), fps=job.fps, scale=scale)
+        sidecar = Sidecar(
+            job=job,
+            batch=batch.jobs,
+            batch_index=row,
+            model=plan.model,
+            format=plan.kind,
+            scale=scale,
+            machine=machine,
+            frames_sha256=digest.hexdigest(),
+        )
+        remove(path)
+        write_sidecar(sidecar_path(path), sidecar)
+
+
+def _hashed(frames: Iterable[Frame], digest: "hashlib._Hash") -> Iterator[Frame]:
+    for frame in frames:
+        digest.update(np.ascontiguousarray(frame).data)
+        yield frame

@@ -1,0 +1,96 @@
+"""A loaded model with the device it runs on: batches of jobs in, frames out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from contentv.base.device import default_dtype, pick_device
+from contentv.base.errors import ContentVError, ModelFilesError, WorldError
+from contentv.base.types import Frame
+from contentv.pipelines.batches import Plan
+from contentv.pipelines.jobs import Job
+from contentv.pipelines.pipeline import ContentVPipeline
+from contentv.pipelines.sidecar import Machine, describe_machine
+
+_SMALLER = "ask for fewer frames, a smaller size or a smaller --batch-size"
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A pipeline and what its numbers depend on."""
+
+    pipe: ContentVPipeline
+    machine: Machine
+
+    def sample(self, jobs: tuple[Job, ...], on_step: Callable[[], None]) -> torch.Tensor:
+        """Give the latents ``[b c t h w]`` of jobs that fit together; `on_step` after each step."""
+
+        def count(pipe: Any, step: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401, ARG001
+            on_step()
+            return tensors
+
+        first = jobs[0]
+        negative = [job.negative_prompt for job in jobs if job.negative_prompt is not None]
+        with explained_memory():
+            (latents,) = self.pipe(
+                prompt=[job.prompt for job in jobs],
+                negative_prompt=negative or None,
+                num_frames=first.num_frames,
+                height=first.height,
+                width=first.width,
+                num_inference_steps=first.num_inference_steps,
+                guidance_scale=first.guidance_scale,
+                flow_shift=first.flow_shift,
+                max_sequence_length=first.max_sequence_length,
+                generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
+                output_type="latent",
+                return_dict=False,
+                callback_on_step_end=count,
+            )
+        assert isinstance(latents, torch.Tensor)
+        return latents
+
+    def frames(self, latents: torch.Tensor) -> Iterator[Frame]:
+        """Decode the latents ``[1 c t h w]`` of one video, frame by frame."""
+        with explained_memory():
+            yield from self.pipe.stream(latents)
+
+
+def open_studio(plan: Plan) -> Studio:
+    """Load the model of `plan`; ModelFilesError when the folder holds something else."""
+    device = pick_device(plan.device)
+    dtype = default_dtype(device) if plan.dtype is None else getattr(torch, plan.dtype)
+    if plan.threads is not None and device.type == "cpu":
+        torch.set_num_threads(plan.threads)  # sums over threads round by their number
+    with explained_memory():
+        pipe = _load(plan.folder, dtype).to(device)
+    pipe.set_progress_bar_config(disable=True)
+    name = str(dtype).removeprefix("torch.")
+    return Studio(pipe, describe_machine(str(device), name, torch.get_num_threads()))
+
+
+@contextmanager
+def explained_memory() -> Iterator[None]:
+    """Turn the many ways of running out of memory into one WorldError that names a way out."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise WorldError(f"not enough memory; {_SMALLER}") from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            raise WorldError(f"not enough memory; {_SMALLER}") from error
+        raise
+
+
+def _load(folder: Path, dtype: torch.dtype) -> ContentVPipeline:
+    try:
+        return ContentVPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (ContentVError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the loaders of three libraries, each with its own errors
+        reason = " ".join(str(error).split())[:200]
+        raise ModelFilesError(f"{folder}: cannot be loaded ({reason})") from error

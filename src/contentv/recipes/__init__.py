@@ -1,0 +1,1 @@
+"""Whole runs as Python: which stages, in which order, with which settings."""

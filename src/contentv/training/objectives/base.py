@@ -1,0 +1,20 @@
+"""What a trainer asks of an objective."""
+
+from typing import Protocol, TypeVar
+
+from torch import Tensor, nn
+
+BatchT = TypeVar("BatchT", contravariant=True)
+
+
+class Objective(Protocol[BatchT]):
+    """Networks in training and the loss of a batch."""
+
+    @property
+    def networks(self) -> nn.Module:
+        """Everything trained, under names that do not change between versions of a run."""
+        ...
+
+    def losses(self, batch: BatchT) -> dict[str, Tensor]:
+        """Per-sample values, each [b]. "loss" is minimised; the others are logged."""
+        ...

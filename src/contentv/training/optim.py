@@ -1,0 +1,50 @@
+"""Optimisers by name, and the learning rate as a pure function of the step."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from contentv.training.config import OptimizerConfig
+
+
+def build_optimizers(
+    named: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
+) -> list[Optimizer]:
+    """One AdamW, or Muon for the matrices inside transformer blocks and AdamW for everything else."""
+    named = list(named)
+    blocks = [
+        p for name, p in named if config.name == "muon" and p.ndim == 2 and "_blocks." in name
+    ]
+    taken = {id(p) for p in blocks}
+    rest = [p for _, p in named if id(p) not in taken]
+    decayed = [p for p in rest if p.ndim > 1]
+    plain = [p for p in rest if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    optimizers: list[Optimizer] = [
+        torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    ]
+    if blocks:
+        optimizers.append(
+            torch.optim.Muon(
+                blocks,
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return optimizers
+
+
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then half a cosine down to `final_ratio` of the peak at the last step."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    ratio = config.final_ratio + (1 - config.final_ratio) * 0.5 * (1 + math.cos(math.pi * done))
+    return config.learning_rate * ratio

@@ -1,0 +1,129 @@
+"""Runs a decoder in a child process that cannot hang, eat the memory, or crash this one.
+
+Decoders are large C programs fed with files from strangers. The child gets a limit on wall time and
+one on its address space, and whatever happens to it becomes one WorldError here.
+"""
+
+import contextlib
+import importlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from contentv.base.errors import WorldError
+from contentv.base.types import Frame
+
+_START = (
+    "import sys; sys.path.append(sys.argv[1]); from contentv.video.sandbox import child; child()"
+)
+_OUT_OF_MEMORY = 3
+_LONGEST_LINE = 10_000
+
+
+def frames_from_child(
+    target: str, arguments: dict[str, Any], *, seconds: float, memory: int, max_pixels: int
+) -> Iterator[tuple[Frame, float]]:
+    """Yield what the generator `target` ("module:function") yields when called in a child process.
+
+    It is called with `arguments` (JSON) and yields pairs of a frame and a number. `seconds` is wall
+    time for all of them, `memory` is bytes. WorldError when the child raises one, sends more than
+    `max_pixels` in total, takes too long, needs too much memory or dies.
+    """
+    root = str(Path(__file__).resolve().parents[2])
+    command = [sys.executable, "-P", "-c", _START, root, target, json.dumps(arguments), str(memory)]
+    late = threading.Event()
+    with subprocess.Popen(  # noqa: S603 - our own interpreter with our own program
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        watchdog = threading.Timer(seconds, _stop, (process, late))
+        watchdog.start()
+        try:
+            assert process.stdout is not None
+            yield from _receive(process.stdout, max_pixels)
+        except EOFError as error:
+            raise WorldError(_cause_of_death(process, late, seconds, memory)) from error
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+def child() -> None:
+    """Be the child: limit the address space, then run what the command line names."""
+    _, _, target, arguments, memory = sys.argv
+    _limit_memory(int(memory))
+    module, function = target.split(":")
+    try:
+        _send(getattr(importlib.import_module(module), function)(**json.loads(arguments)))
+    except MemoryError:
+        sys.exit(_OUT_OF_MEMORY)
+
+
+def _send(pairs: Iterator[tuple[Frame, float]]) -> None:
+    output = sys.stdout.buffer
+    try:
+        for frame, number in pairs:
+            _send_line(
+                output, {"height": frame.shape[0], "width": frame.shape[1], "number": number}
+            )
+            output.write(frame.tobytes())
+        _send_line(output, {"end": True})
+    except WorldError as error:
+        _send_line(output, {"error": str(error)})
+    output.flush()
+
+
+def _send_line(output: IO[bytes], content: dict[str, Any]) -> None:
+    output.write(json.dumps(content).encode() + b"\n")
+
+
+def _receive(stream: IO[bytes], max_pixels: int) -> Iterator[tuple[Frame, float]]:
+    # The child has read a stranger's file, so what it says is checked like that file.
+    pixels = 0
+    while not (head := _receive_line(stream)).get("end"):
+        if "error" in head:
+            raise WorldError(str(head["error"]))
+        height, width = int(head["height"]), int(head["width"])
+        pixels += height * width
+        if min(height, width) < 1 or pixels > max_pixels:
+            raise WorldError(f"has more than {max_pixels} pixels")
+        data = stream.read(height * width * 3)
+        if len(data) < height * width * 3:
+            raise EOFError
+        yield np.frombuffer(data, np.uint8).reshape(height, width, 3), float(head["number"])
+
+
+def _receive_line(stream: IO[bytes]) -> dict[str, Any]:
+    line = stream.readline(_LONGEST_LINE)
+    if not line.endswith(b"\n"):
+        raise EOFError
+    content: dict[str, Any] = json.loads(line)
+    return content
+
+
+def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    process.kill()
+
+
+def _cause_of_death(
+    process: subprocess.Popen[bytes], late: threading.Event, seconds: float, memory: int
+) -> str:
+    code = process.wait()
+    if late.is_set():
+        return f"decoding took longer than {seconds:g} s and was stopped"
+    if code == _OUT_OF_MEMORY:
+        return f"decoding needs more than {memory / 2**30:g} GiB of memory"
+    return f"the decoder died (exit code {code})"
+
+
+def _limit_memory(memory: int) -> None:
+    with contextlib.suppress(ImportError):  # without POSIX the limits on time and pixels remain
+        resource = importlib.import_module("resource")
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,0 +1,121 @@
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from contentv.base.errors import UserError, WorldError
+from contentv.base.files import (
+    atomic_dir,
+    atomic_path,
+    os_errors,
+    read_json,
+    remove,
+    write_json,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole_with_its_parents(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "video.mp4"
+    with atomic_path(path) as part:
+        assert part.suffix == ".mp4"
+        part.write_bytes(b"12")
+        assert not path.exists()
+    assert path.read_bytes() == b"12"
+    assert names(path.parent) == ["video.mp4"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_of_a_failed_file(tmp_path: Path, error: type[BaseException]) -> None:
+    (tmp_path / "x").write_text("old")
+    with pytest.raises(error), atomic_path(tmp_path / "x") as part:
+        part.write_text("half")
+        raise error
+    assert names(tmp_path) == ["x"]
+    assert (tmp_path / "x").read_text() == "old"
+
+
+def test_a_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    path = tmp_path / "frames"
+    for content in ("1", "2"):
+        with atomic_dir(path) as part:
+            (part / content).write_text(content)
+    assert names(tmp_path) == ["frames"]
+    assert names(path) == ["2"]
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    with atomic_dir(tmp_path / "frames") as part:
+        (part / "1").write_text("1")
+    with pytest.raises(ZeroDivisionError), atomic_dir(tmp_path / "frames") as part:
+        (part / "2").write_text("2")
+        raise ZeroDivisionError
+    assert names(tmp_path) == ["frames"]
+    assert names(tmp_path / "frames") == ["1"]
+
+
+def test_leftovers_of_a_killed_process_go_and_those_of_a_running_one_stay(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f".x.json.{dead.pid}.part.json").write_text("half")
+    (tmp_path / f".x.json.{os.getppid()}.part.json").write_text("half")
+    (tmp_path / f".y.json.{dead.pid}.part.json").write_text("another file's")
+    write_json(tmp_path / "x.json", {})
+    expected = [f".x.json.{os.getppid()}.part.json", f".y.json.{dead.pid}.part.json", "x.json"]
+    assert names(tmp_path) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "permission denied"),
+        (errno.EIO, os.strerror(errno.EIO)),
+    ],
+)
+def test_system_errors_become_one_line_with_a_way_out(
+    tmp_path: Path, number: int, words: str
+) -> None:
+    with pytest.raises(WorldError) as caught, os_errors(tmp_path, "write"):
+        raise OSError(number, os.strerror(number))
+    assert str(caught.value).startswith(f"cannot write {tmp_path}: ")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("")
+    with pytest.raises(WorldError, match="cannot write"), atomic_path(tmp_path / "x" / "y"):
+        pass
+
+
+def test_json_survives_and_nan_does_not_enter(tmp_path: Path) -> None:
+    content = {"prompt": "一只猫", "steps": [1, 2.5, None]}
+    write_json(tmp_path / "x.json", content)
+    assert read_json(tmp_path / "x.json") == content
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"loss": float("nan")})
+    assert read_json(tmp_path / "x.json") == content
+
+
+def test_bad_json_is_the_users_and_a_missing_file_the_worlds(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        read_json(tmp_path / "x.json")
+    with pytest.raises(WorldError, match="no such file"):
+        read_json(tmp_path / "y.json")
+
+
+def test_remove_takes_files_folders_and_nothing(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_text("")
+    (tmp_path / "f").write_text("")
+    for name in ("d", "f", "absent"):
+        remove(tmp_path / name)
+    assert names(tmp_path) == []

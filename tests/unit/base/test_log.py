@@ -1,0 +1,30 @@
+import logging
+
+import pytest
+
+from contentv.base.log import get_logger, setup_logging
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> object:
+    root = logging.getLogger("contentv")
+    before = (root.handlers[:], root.level, root.propagate)
+    yield
+    root.handlers[:], root.propagate = before[0], before[2]
+    root.setLevel(before[1])
+
+
+def test_lines_go_to_standard_error_once(capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging()
+    setup_logging()
+    get_logger("contentv.x").info("hello")
+    get_logger("contentv.x").debug("hidden")
+    captured = capsys.readouterr()
+    assert captured.err == "hello\n"
+    assert captured.out == ""
+
+
+def test_verbose_shows_more(capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging(verbose=True)
+    get_logger("x").debug("detail")
+    assert "contentv.x: detail" in capsys.readouterr().err
