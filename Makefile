@@ -2,7 +2,7 @@
 # it is not there and use it at once when it is. PYTHON and TORCH_INDEX are explained in scripts/setup.sh.
 SHELL := /bin/sh
 BIN := .venv/bin
-PROMPT ?= a red circle moves right on a grey background
+PROMPT ?= a large red circle moves right slowly on a grey background
 SEED ?= 0
 EXTRAS ?= dev
 WORKERS ?= 2
@@ -46,10 +46,10 @@ test-gpu: env-dev
 	$(PYTEST) -m gpu --timeout 1800
 
 train-tiny: env
-	$(BIN)/contentv train tiny --out runs/tiny
+	$(BIN)/contentv train tiny
 
 bench: env
-	$(BIN)/python benchmarks/generate.py
+	set -e; for script in benchmarks/*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$script; done
 
 # Every version of one environment with all extras, as constraints.txt holds it (see CONTRIBUTING.md).
 lock:

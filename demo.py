@@ -20,4 +20,4 @@ if __name__ == "__main__":
         config = GenerateConfig(prompt=prompt, model=model, out="video.mp4", overwrite=True)
         print(generate(config))  # noqa: T201
     except ContentVError as error:
-        sys.exit(f"{error}; `--model_id tiny` needs neither a download nor a GPU")
+        sys.exit(f"{error} (here and now: python3 demo.py --model_id tiny)")

@@ -13,9 +13,7 @@ PUBLIC = [
     "ContentVPipelineOutput",
     "ContentVTransformer3DModel",
     "__version__",
-    "encode",
     "evaluate",
-    "export",
     "generate",
     "train",
 ]

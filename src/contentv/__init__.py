@@ -10,13 +10,11 @@ from contentv.pipelines.registration import register_with_diffusers
 
 if TYPE_CHECKING:
     from contentv.base.errors import ContentVError
-    from contentv.encoding.run import run as encode
     from contentv.evaluation.run import run as evaluate
     from contentv.models.transformer import ContentVTransformer3DModel
-    from contentv.pipelines.export import run as export
     from contentv.pipelines.pipeline import ContentVPipeline, ContentVPipelineOutput
     from contentv.pipelines.run import run as generate
-    from contentv.training.run import run as train
+    from contentv.recipes.run import run as train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,9 +23,7 @@ __all__ = [
     "ContentVPipelineOutput",
     "ContentVTransformer3DModel",
     "__version__",
-    "encode",
     "evaluate",
-    "export",
     "generate",
     "train",
 ]
@@ -37,11 +33,9 @@ _HOMES = {
     "ContentVPipeline": "contentv.pipelines.pipeline:ContentVPipeline",
     "ContentVPipelineOutput": "contentv.pipelines.pipeline:ContentVPipelineOutput",
     "ContentVTransformer3DModel": "contentv.models.transformer:ContentVTransformer3DModel",
-    "encode": "contentv.encoding.run:run",
     "evaluate": "contentv.evaluation.run:run",
-    "export": "contentv.pipelines.export:run",
     "generate": "contentv.pipelines.run:run",
-    "train": "contentv.training.run:run",
+    "train": "contentv.recipes.run:run",
 }
 
 # The model card's `DiffusionPipeline.from_pretrained(...)` must find our pipeline.

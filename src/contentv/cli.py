@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb runs: `contentv VERB --help` knows the c
 import contextlib
 import dataclasses
 import difflib
+import gc
 import importlib
 import inspect
 import io
@@ -45,11 +46,11 @@ VERBS = {
         "make videos from prompts",
     ),
     "train": Verb(
-        "contentv.training.run:run",
-        "contentv.training.config:TrainConfig",
+        "contentv.recipes.run:run",
+        "contentv.recipes.config:TrainConfig",
         "train a model by a recipe, or go on with a stopped run",
     ),
-    "evaluate toybench": Verb(
+    "evaluate": Verb(
         "contentv.evaluation.run:run",
         "contentv.evaluation.config:EvaluateConfig",
         "count how often a model's videos show what the prompt says",
@@ -78,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
+    # Importing torch and diffusers makes millions of objects that stay: looking through them again
+    # and again for garbage costs a second of every command.
+    gc.set_threshold(100_000, 50, 100)
     try:
         return _dispatch(arguments, debug=debug)
     except BaseException as error:  # noqa: BLE001 - the last stop: every fault becomes one line

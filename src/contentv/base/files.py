@@ -104,15 +104,14 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is anything
 def _make_room(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    return path.parent / f".{path.name}.{os.getpid()}.part{path.suffix}"
+    return path.parent / f".part-{os.getpid()}-{path.name}"
 
 
 def _remove_leftovers(path: Path) -> None:
     # A killed process (SIGKILL, power cut) cannot tidy up; the next one that writes the file does.
-    prefix, suffix = f".{path.name}.", f".part{path.suffix}"
     for file in path.parent.iterdir():
-        pid = file.name.removeprefix(prefix).removesuffix(suffix)
-        ours = pid.isdigit() and file.name == f"{prefix}{pid}{suffix}"
+        pid = file.name.removeprefix(".part-").removesuffix(f"-{path.name}")
+        ours = pid.isdigit() and file.name == f".part-{pid}-{path.name}"
         if ours and not _is_running(int(pid)):
             remove(file)
 

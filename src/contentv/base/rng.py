@@ -7,7 +7,7 @@ import torch
 
 
 def key(*parts: int | str) -> int:
-    """Hash parts such as (seed, "stage1", step, slot) to a 63-bit integer, the same on every machine."""
+    """Hash parts such as (seed, "stage1", step, slot) to 63 bits, the same on every machine."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

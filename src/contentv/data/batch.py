@@ -10,7 +10,7 @@ from contentv.video.transforms import from_uint8
 
 
 def video_tensor(clips: Frames) -> Tensor:
-    """Bytes [b t h w 3] to float32 [b 3 t h w] in -1..1: the frame pre-processing of encoding and training."""
+    """Bytes [b t h w 3] to float32 [b 3 t h w] in -1..1, for training and encoding alike."""
     return torch.from_numpy(from_uint8(clips)).permute(0, 4, 1, 2, 3).contiguous()
 
 
@@ -21,13 +21,6 @@ class VideoBatch:
     video: Tensor
     noise: Tensor
     keys: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def describe(self) -> str:
-        """Name the samples."""
-        return ", ".join(self.keys)
 
 
 @dataclass(frozen=True)
@@ -42,10 +35,3 @@ class LatentBatch:
     sigma: Tensor
     captions: tuple[str, ...]
     keys: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def describe(self) -> str:
-        """Name the samples."""
-        return ", ".join(self.keys)

@@ -1,4 +1,4 @@
-"""Precomputed features of a data set: safetensors shards beside their captions, each whole or absent."""
+"""Precomputed features of a data set: shards with their captions, each whole or absent."""
 
 import hashlib
 import json
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from contentv.base.errors import UserError
+from contentv.base.errors import UserError, WorldError
 from contentv.base.files import atomic_path
 
 
@@ -28,7 +28,7 @@ class Features:
         return len(self.short)
 
     def sample(self, indices: Sequence[int], noise: Tensor) -> Tensor:
-        """Raw latents of some clips, float32 [b c t h w] with as many latent frames as `noise` has."""
+        """Raw latents of some clips, float32 [b c t h w], of as many latent frames as `noise`."""
         picked, frames = list(indices), noise.shape[2]
         mean, logvar = (x[picked, :, :frames].float() for x in (self.mean, self.logvar))
         return mean + torch.exp(0.5 * logvar) * noise
@@ -36,14 +36,20 @@ class Features:
 
 def write_shard(path: Path, features: Features, *, encoder: str) -> None:
     """Write one shard atomically; `encoder` identifies the network that made it."""
-    metadata = {"encoder": encoder, "short": json.dumps(features.short), "long": json.dumps(features.long)}
-    tensors = {name: getattr(features, name).to(torch.bfloat16).contiguous() for name in ("mean", "logvar")}
+    captions = {"short": json.dumps(features.short), "long": json.dumps(features.long)}
+    tensors = {"mean": features.mean, "logvar": features.logvar}
+    tensors = {name: value.to(torch.bfloat16).contiguous() for name, value in tensors.items()}
     with atomic_path(path) as part:
-        save_file(tensors, part, metadata)
+        save_file(tensors, part, {"encoder": encoder, **captions})
 
 
 def load_shards(folder: Path, *, encoder: str) -> Features:
-    """Join all shards of a folder in the order of their names; refuses those of another encoder."""
+    """Join all shards of a folder in the order of their names.
+
+    Raises:
+        UserError: no shards, or some that another encoder made.
+        WorldError: a shard is damaged.
+    """
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise UserError(f"{folder}: no feature shards; encode the clips first")
@@ -61,16 +67,22 @@ def network_hash(network: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode())
-        digest.update(value.detach().float().contiguous().numpy().tobytes())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
 def _load_shard(path: Path, encoder: str) -> Features:
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    if metadata["encoder"] != encoder:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            mean, logvar = file.get_tensor("mean"), file.get_tensor("logvar")
+        made_by = metadata["encoder"]
+        short, long = (tuple(json.loads(metadata[name])) for name in ("short", "long"))
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise WorldError(f"{path}: damaged ({error}); delete it and encode anew") from error
+    if made_by != encoder:
         raise UserError(
-            f"{path}: made by encoder {metadata['encoder']}, training uses {encoder}; delete the folder and encode anew"
+            f"{path}: made by encoder {made_by}, training uses {encoder}; "
+            "delete the folder and encode anew"
         )
-    tensors = load_file(path)
-    return Features(tensors["mean"], tensors["logvar"], *(tuple(json.loads(metadata[k])) for k in ("short", "long")))
+    return Features(mean, logvar, short, long)

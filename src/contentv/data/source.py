@@ -1,4 +1,4 @@
-"""Batches of precomputed latents: which clips, which noise, which captions, as a function of the step."""
+"""Batches of precomputed latents: which clips, noise and captions, as a function of the step."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +29,15 @@ class LatentPhase(Config):
     long_every: int = Field(0, ge=0)
     long_clips: int = Field(1, gt=0)
 
+    def is_long(self, step: int) -> bool:
+        """Whether batch `step` of the phase reads long captions."""
+        return self.long_every > 0 and step % self.long_every == self.long_every - 1
+
+    def samples(self, steps: int) -> int:
+        """Number of clips in the first `steps` batches together."""
+        num_long = steps // self.long_every if self.long_every else 0
+        return (steps - num_long) * self.clips + num_long * self.long_clips
+
 
 @dataclass(frozen=True)
 class LatentBatches:
@@ -47,34 +56,45 @@ class LatentBatches:
     caption_drop: float = 0.1
 
     def __call__(self, step: int) -> LatentBatch:
-        """Draw the batch of a step."""
-        phase, within = self._phase(step)
-        long = phase.long_every > 0 and within % phase.long_every == phase.long_every - 1
-        picked = self._picked(step, phase.long_clips if long else phase.clips)
-        rng = torch_generator(self.seed, self.stage, step, "noise")
-        shape = (len(picked), self.features.mean.shape[1], phase.frames, *self.features.mean.shape[3:])
-        raw = self.features.sample(picked, torch.randn(shape, generator=rng))
+        """Draw the batch of a step; all that is random is keyed by step and place in the batch."""
+        phase, within, first = self._find(step)
+        long = phase.is_long(within)
+        picked = self._clips(first, phase.long_clips if long else phase.clips)
+        draws = [self._draw(step, slot, phase) for slot in range(len(picked))]
+        posterior, noise, sigma, chance = (torch.stack(row) for row in zip(*draws, strict=True))
+        raw = self.features.sample(picked, posterior)
         latents = (raw - self.mean.view(1, -1, 1, 1, 1)) / self.std.view(1, -1, 1, 1, 1)
-        noise = torch.randn(shape, generator=rng)
-        sigma = sample_sigmas(phase.density, len(picked), rng)
-        dropped = torch.rand(len(picked), generator=rng) < self.caption_drop
         texts = self.features.long if long else self.features.short
-        captions = tuple("" if drop else texts[i] for i, drop in zip(picked, dropped, strict=True))
+        captions = tuple(
+            "" if drop else texts[index]
+            for index, drop in zip(picked, chance < self.caption_drop, strict=True)
+        )
         return LatentBatch(latents, noise, sigma, captions, tuple(str(i) for i in picked))
 
-    def _phase(self, step: int) -> tuple[LatentPhase, int]:
+    def _find(self, step: int) -> tuple[LatentPhase, int, int]:
+        """Phase of a step, the step's number in it, and how many clips came before."""
+        before, within = 0, step
         for phase in self.phases:
-            if step < phase.steps:
-                return phase, step
-            step -= phase.steps
-        raise IndexError(f"{self.stage}: step is {step} past the last phase")
+            if within < phase.steps:
+                return phase, within, before + phase.samples(within)
+            within -= phase.steps
+            before += phase.samples(phase.steps)
+        raise IndexError(f"{self.stage}: step {step} is past the last phase")
 
-    def _picked(self, step: int, count: int) -> list[int]:
-        """Clips of a step: a window into the endless row of shuffled passes."""
+    def _clips(self, first: int, count: int) -> list[int]:
+        """Clips at `count` places from `first` on in the endless row of shuffled passes."""
         size = len(self.features)
-        widest = max(max(phase.clips, phase.long_clips) for phase in self.phases)
-        places = range(step * widest, step * widest + count)
-        return [int(_order(self.seed, self.stage, place // size, size)[place % size]) for place in places]
+        places = (divmod(place, size) for place in range(first, first + count))
+        return [int(_order(self.seed, self.stage, epoch, size)[i]) for epoch, i in places]
+
+    def _draw(self, step: int, slot: int, phase: LatentPhase) -> tuple[Tensor, ...]:
+        """Posterior noise and path noise [c t h w], sigma and the caption's chance to stay []."""
+        rng = torch_generator(self.seed, self.stage, step, slot)
+        _, channels, _, *size = self.features.mean.shape
+        shape = (channels, phase.frames, *size)
+        posterior, noise = torch.randn(shape, generator=rng), torch.randn(shape, generator=rng)
+        sigma = sample_sigmas(phase.density, 1, rng)[0]
+        return posterior, noise, sigma, torch.rand((), generator=rng)
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,6 @@ from contentv.base.errors import UserError, WorldError
 from contentv.base.files import read_json, write_json
 from contentv.data.config import ReadConfig, RenderConfig
 from contentv.toyworld.captions import parse
-from contentv.toyworld.dataset import sample
 from contentv.toyworld.oracle import check
 from contentv.toyworld.oracle import read as read_facts
 from contentv.video.io import read_video, write_video
@@ -46,6 +45,10 @@ class ReadResult:
 
 def render(config: RenderConfig) -> RenderResult:
     """Write clip `index` of row `seed` of a split, and beside it its captions and facts as JSON."""
+    from contentv.toyworld.dataset import (
+        sample,
+    )  # its random numbers bring torch; reading needs none
+
     clip = sample(config.seed, config.index, split=config.split)
     name = f"toyworld_{config.split}_{config.seed}_{config.index}.mp4"
     file = config.out or Path(name)

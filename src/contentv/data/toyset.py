@@ -39,7 +39,7 @@ class ToyVideoBatches:
         return sum(phase.steps for phase in self.phases)
 
     def __call__(self, step: int) -> VideoBatch:
-        """Render the batch of a step: 1, 5, … frames in sequence from random points of random clips."""
+        """Render the batch of a step: frames in a row from random points of random clips."""
         frames, count = self._shape(step)
         clips = [self._clip(step, slot, frames) for slot in range(count)]
         latent = ScaleFactors().latent(VideoShape(frames, self.size, self.size))

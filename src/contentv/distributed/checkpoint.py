@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from contentv.base.errors import WorldError
-from contentv.base.files import atomic_dir, read_json, write_json
+from contentv.base.errors import UserError, WorldError
+from contentv.base.files import atomic_dir, os_errors, read_json, write_json
 
 _PREFIX = "step-"
 _STATE = "state.json"
@@ -36,7 +36,9 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
             )
         write_json(part / _STATE, {"step": checkpoint.step, "values": checkpoint.values})
     for old in _all(folder)[:-keep]:
-        shutil.rmtree(old)
+        with os_errors(old, "remove"):
+            (old / _STATE).unlink()  # first, so that a half-removed folder does not count
+            shutil.rmtree(old)
     return path
 
 
@@ -48,9 +50,13 @@ def latest(folder: Path) -> Path | None:
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint; WorldError names the file that is damaged."""
-    state = read_json(path / _STATE)
+    try:
+        state = read_json(path / _STATE)
+        step, values = int(state["step"]), dict(state["values"])
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path / _STATE, error.__cause__ or error) from error
     tensors = {file.stem: _load_tensors(file) for file in sorted(path.glob("*.safetensors"))}
-    return Checkpoint(state["step"], tensors, state["values"])
+    return Checkpoint(step, tensors, values)
 
 
 def _all(folder: Path) -> list[Path]:
@@ -61,6 +67,8 @@ def _load_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        raise WorldError(
-            f"{file}: damaged ({error}); delete its folder to resume from the one before"
-        ) from error
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: BaseException) -> WorldError:
+    return WorldError(f"{file}: damaged ({error}); delete its folder to resume from the one before")

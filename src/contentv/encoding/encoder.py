@@ -1,15 +1,20 @@
 """Clips to features: the one way in which pixels become latents for training."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
+from torch import Tensor, nn
 
+from contentv.base.types import Frames
 from contentv.data.batch import video_tensor
 from contentv.data.features import Features, network_hash, write_shard
-from contentv.models import vae as autoencoder
+from contentv.models.vae import Posterior
+from contentv.models.vae_clip import encode_clip
 from contentv.toyworld.dataset import sample
 
 SHARD_CLIPS = 256
@@ -17,31 +22,55 @@ SHARD_CLIPS = 256
 GROUP_CLIPS = 8
 
 
-@torch.no_grad()
-def encode_frames(vae: AutoencoderKLWan, clips: np.ndarray) -> autoencoder.Posterior:
-    """Posterior of raw latents for bytes [b t h w 3]."""
-    groups = [autoencoder.encode(vae, video_tensor(part)) for part in _groups(clips)]
-    return autoencoder.Posterior(torch.cat([g.mean for g in groups]), torch.cat([g.logvar for g in groups]))
+@dataclass(frozen=True)
+class FeatureEncoder:
+    """The encoder half of an autoencoder, in the arithmetic it was trained in.
+
+    `compiled` pays a minute at the start and halves the time of a clip.
+    """
+
+    vae: AutoencoderKLWan
+    compiled: bool = False
+
+    @property
+    def identity(self) -> str:
+        """Hash of the encoder's weights; the decoder does not count."""
+        return network_hash(nn.ModuleList([self.vae.encoder, self.vae.quant_conv]))
+
+    @torch.no_grad()
+    def encode(self, clips: Frames) -> Posterior:
+        """Posterior of raw latents for bytes [b t h w 3], float32."""
+        encode = _compiled_encode() if self.compiled else encode_clip
+        with torch.autocast("cpu", torch.bfloat16):
+            moments = [encode(self.vae, video_tensor(group)).float() for group in _groups(clips)]
+        return Posterior(*torch.cat(moments)[: len(clips)].chunk(2, dim=1))
 
 
 def encode_toyworld(
-    vae: AutoencoderKLWan, folder: Path, *, clips: int, seed: int, worker: int = 0, workers: int = 1
+    encoder: FeatureEncoder,
+    folder: Path,
+    *,
+    clips: int,
+    seed: int,
+    worker: int = 0,
+    workers: int = 1,
 ) -> Iterator[Path]:
     """Encode toy clips 0 … `clips`-1 of the training split; yields each shard as it is finished.
 
-    Shards already there are left alone. Worker `worker` of `workers` makes every `workers`-th shard.
+    Shards already there are left alone. Of several workers, number `worker` makes every
+    `workers`-th shard.
     """
-    encoder = network_hash(vae)
     for first in range(worker * SHARD_CLIPS, clips, workers * SHARD_CLIPS):
         path = folder / f"clips-{first:08d}.safetensors"
         if not path.exists():
-            write_shard(path, _shard(vae, range(first, min(first + SHARD_CLIPS, clips)), seed), encoder=encoder)
+            features = _shard(encoder, range(first, min(first + SHARD_CLIPS, clips)), seed)
+            write_shard(path, features, encoder=encoder.identity)
         yield path
 
 
-def _shard(vae: AutoencoderKLWan, indices: range, seed: int) -> Features:
+def _shard(encoder: FeatureEncoder, indices: range, seed: int) -> Features:
     samples = [sample(seed, index, split="train") for index in indices]
-    posterior = encode_frames(vae, np.stack([s.frames() for s in samples]))
+    posterior = encoder.encode(np.stack([s.frames() for s in samples]))
     return Features(
         posterior.mean,
         posterior.logvar,
@@ -50,6 +79,19 @@ def _shard(vae: AutoencoderKLWan, indices: range, seed: int) -> Features:
     )
 
 
-def _groups(clips: np.ndarray) -> Iterator[np.ndarray]:
+@cache
+def _compiled_encode() -> Callable[[AutoencoderKLWan, Tensor], Tensor]:
+    return torch.compile(encode_clip, dynamic=False)
+
+
+def _groups(clips: Frames) -> Iterator[Frames]:
+    """Groups of GROUP_CLIPS, the last one filled up with repeats of its last clip."""
     for first in range(0, len(clips), GROUP_CLIPS):
-        yield clips[first : first + GROUP_CLIPS]
+        group = clips[first : first + GROUP_CLIPS]
+        yield np.concatenate([group, np.repeat(group[-1:], GROUP_CLIPS - len(group), axis=0)])
+
+
+def latent_statistics(features: Features) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of raw latents per channel, each [c]: what normalisation takes out."""
+    mean = features.mean.float()
+    return mean.mean((0, 2, 3, 4)), mean.std((0, 2, 3, 4))

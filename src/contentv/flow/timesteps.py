@@ -12,9 +12,9 @@ from contentv.base.config import Config
 
 
 class SigmaDensity(Config):
-    """Density of sigma in training: uniform, or the logistic of a normal; then shifted towards noise.
+    """Density of sigma in training: uniform, or the logistic of a normal; then shifted to noise.
 
-    `mean` > 0 and `shift` > 1 both visit high noise more often (SD3, arXiv 2403.03206, section 3.1).
+    `mean` > 0 and `shift` > 1 both visit high noise more often (arXiv 2403.03206, section 3.1).
     """
 
     name: Literal["uniform", "logit_normal"] = "logit_normal"

@@ -29,7 +29,7 @@ class JointAttentionProcessor:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor,
         rotation: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor]:
         """Video [b n d] and text [b m d] to their attention outputs."""
         query, key, value = attn.project_video(hidden_states)
         if rotation is not None:
@@ -58,7 +58,7 @@ class HeadNorm(nn.RMSNorm):
         return F.rms_norm(x, self.normalized_shape, weight, self.eps)
 
 
-class JointAttention(nn.Module, AttentionModuleMixin):
+class JointAttention(AttentionModuleMixin, nn.Module):
     """Attention of SD3's MMDiT: own projections per stream, one softmax over both.
 
     `has_text_output=False` builds no text output projection (last block). `qk_norm` normalises
@@ -88,15 +88,15 @@ class JointAttention(nn.Module, AttentionModuleMixin):
         self.norm_added_k = _head_norm(head_dim, qk_norm)
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
         self.to_add_out = nn.Linear(dim, dim) if has_text_output else None
-        self.set_processor(JointAttentionProcessor())
+        self.processor = JointAttentionProcessor()
 
     def forward(
         self,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor,
         rotation: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Video [b n d] and text [b m d] to their attention outputs; no text in the last block."""
+    ) -> tuple[Tensor, Tensor]:
+        """Video [b n d] and text [b m d] to their attention outputs."""
         return self.processor(self, hidden_states, encoder_hidden_states, rotation)
 
     def project_video(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,10 +118,10 @@ class JointAttention(nn.Module, AttentionModuleMixin):
             self._heads(self.add_v_proj(encoder_hidden_states)),
         )
 
-    def project_out(self, video: Tensor, text: Tensor) -> tuple[Tensor, Tensor | None]:
+    def project_out(self, video: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Joint attention's two parts [b n d], [b m d] back to their streams."""
-        video = self.to_out[0](video)
-        return video, None if self.to_add_out is None else self.to_add_out(text)
+        # Without a projection the text is of no use, but caches of attention outputs want tensors.
+        return self.to_out[0](video), text if self.to_add_out is None else self.to_add_out(text)
 
     def _heads(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(-1, (-1, self.head_dim))

@@ -4,7 +4,7 @@ Parameters carry SD3's names, so the published weights, SD3.5's weights and SD3'
 Paper: arXiv 2506.05343 section 3.1; MMDiT: arXiv 2403.03206.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -122,18 +122,15 @@ class ContentVTransformer3DModel(
     """
 
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ("ContentVTransformerBlock",)
-    _no_split_modules = ("ContentVTransformerBlock",)
+    _repeated_blocks: ClassVar[list[str]] = ["ContentVTransformerBlock"]
+    _no_split_modules: ClassVar[list[str]] = ["ContentVTransformerBlock"]
     # SD3.5's 2-D table: present in its files, of no use to a video.
-    _keys_to_ignore_on_load_unexpected = (r"pos_embed\.pos_embed",)
-    # adaLN's linears hold a third of the weights and may be cast; the two ends may not.
-    _skip_layerwise_casting_patterns = (
-        "pos_embed",
-        "time_text_embed",
-        "context_embedder",
-        "norm_out",
-        "proj_out",
-    )
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"pos_embed\.pos_embed"]
+    _skip_layerwise_casting_patterns: ClassVar[list[str]] = [
+        *("pos_embed", "time_text_embed", "context_embedder"),
+        *("norm_out", "proj_out"),
+        "lora_",
+    ]
 
     @register_to_config
     def __init__(  # noqa: PLR0913, PLR0917 - the keys of SD3's config.json
@@ -239,6 +236,27 @@ class ContentVTransformer3DModel(
         for block in self.transformer_blocks:
             assert isinstance(block, ContentVTransformerBlock)
             block.chunk_size, block.chunk_dim = chunk_size, dim
+
+    def enable_layerwise_casting(
+        self,
+        storage_dtype: torch.dtype = torch.float8_e4m3fn,
+        compute_dtype: torch.dtype | None = None,
+        skip_modules_pattern: tuple[str, ...] | None = None,
+        skip_modules_classes: tuple[type[nn.Module], ...] | None = None,
+        non_blocking: bool = False,
+    ) -> None:
+        """Keeps weights in `storage_dtype` and computes in `compute_dtype`.
+
+        The two ends of the model and LoRAs stay as they are, adaLN does not: diffusers' own default
+        skips all that is called "norm", a third of this model's weights.
+        """
+        super().enable_layerwise_casting(
+            storage_dtype,
+            compute_dtype,
+            skip_modules_pattern or tuple(self._skip_layerwise_casting_patterns),
+            skip_modules_classes,
+            non_blocking,
+        )
 
     def enable_cache(self, config: Any) -> None:  # noqa: ANN401 - any of diffusers' configs
         """Reuses computations between steps; `config` is one of diffusers' cache configs."""

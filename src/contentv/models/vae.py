@@ -13,6 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, un
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
+from contentv.models.vae_frames import FrameDecoder
 from contentv.video.shapes import ScaleFactors
 
 # Output pixels per call of the decoder. A latent frame of 256x256 is more than this, so most videos
@@ -58,12 +59,24 @@ def iter_decode(vae: AutoencoderKLWan, latents: Tensor) -> Iterator[Tensor]:
         yield vae.decode(latents, return_dict=False)[0]
         return
     latents = _post_quant(vae, latents)
-    memory: list[Any] = [None] * _num_causal_convs(vae)
+    fast = FrameDecoder.fits(vae, latents)
+    decoder = FrameDecoder(vae, len(latents)) if fast else _CachedDecoder(vae)
     for piece in _pieces(vae, latents):
-        frames = vae.decoder(
-            piece, feat_cache=memory, feat_idx=[0], first_chunk=all(m is None for m in memory)
-        )
+        frames = decoder(piece)
         yield unpatchify(frames, vae.config.patch_size or 1).clamp(-1.0, 1.0)
+
+
+class _CachedDecoder:
+    """diffusers' decoder with its memory of past frames."""
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        self._decoder = vae.decoder
+        num_convs = sum(isinstance(module, WanCausalConv3d) for module in vae.decoder.modules())
+        self._memory: list[Any] = [None] * num_convs
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        first = self._memory[0] is None
+        return self._decoder(latents, feat_cache=self._memory, feat_idx=[0], first_chunk=first)
 
 
 def normalize(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
@@ -87,10 +100,6 @@ def _statistics(vae: AutoencoderKLWan, like: Tensor) -> tuple[Tensor, Tensor]:
 @apply_forward_hook  # model offload brings the autoencoder in here, as it would in `vae.decode`
 def _post_quant(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     return vae.post_quant_conv(latents)
-
-
-def _num_causal_convs(vae: AutoencoderKLWan) -> int:
-    return sum(isinstance(module, WanCausalConv3d) for module in vae.decoder.modules())
 
 
 def _pieces(vae: AutoencoderKLWan, latents: Tensor) -> Iterator[Tensor]:

@@ -1,8 +1,8 @@
 """Wan's causal autoencoder over a whole clip at once, for training.
 
-diffusers walks a clip in chunks of four frames and carries caches between them, which bounds memory at
-inference. Training holds every activation anyway, so here the same modules see all frames in one call:
-the same numbers (tested to 1e-5), larger convolutions, nothing that hinders `torch.compile`.
+diffusers walks a clip in chunks of four frames and carries caches between them, which bounds memory
+at inference. Training holds every activation anyway, so here the same modules see all frames in one
+call: the same numbers (tested to 1e-5), larger convolutions, nothing that hinders `torch.compile`.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def encode_clip(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
-    """Posterior moments of a clip: [b 3 4k+1 h w] in -1..1 → [b 2z k+1 h/s w/s], mean first, log-variance after."""
+    """Clip [b 3 4k+1 h w] in -1..1 → posterior moments [b 2z k+1 h/s w/s]: mean, log-variance."""
     encoder = vae.encoder
     x = encoder.conv_in(patchify(video, vae.config.patch_size or 1))
     for layer in encoder.down_blocks:
@@ -23,7 +23,10 @@ def encode_clip(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
 
 
 def decode_clip(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
-    """Raw latents [b z k+1 h w] → video [b 3 4k+1 h·s w·s], not clamped: gradients reach values out of range."""
+    """Raw latents [b z k+1 h w] → video [b 3 4k+1 h·s w·s].
+
+    Not clamped: gradients reach values outside -1..1.
+    """
     decoder = vae.decoder
     x = decoder.mid_block(decoder.conv_in(vae.post_quant_conv(latents)))
     for block in decoder.up_blocks:

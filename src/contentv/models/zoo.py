@@ -47,18 +47,20 @@ def tiny_text_towers(vocabulary: frozenset[str]) -> TextTowers:
     )
 
 
-def _clip_encoder(vocab_size: int, eos_token_id: int, activation: str) -> CLIPTextModelWithProjection:
+def _clip_encoder(
+    vocab_size: int, eos_token_id: int, activation: str
+) -> CLIPTextModelWithProjection:
     config = CLIPTextConfig(
         vocab_size=vocab_size, hidden_size=_CLIP_WIDTH, intermediate_size=2 * _CLIP_WIDTH,
-        projection_dim=_CLIP_WIDTH, num_hidden_layers=2, num_attention_heads=2, hidden_act=activation,
-        max_position_embeddings=_CLIP_LENGTH, bos_token_id=eos_token_id - 1, eos_token_id=eos_token_id,
-        pad_token_id=eos_token_id,
+        projection_dim=_CLIP_WIDTH, num_hidden_layers=2, num_attention_heads=2,
+        hidden_act=activation, max_position_embeddings=_CLIP_LENGTH,
+        bos_token_id=eos_token_id - 1, eos_token_id=eos_token_id, pad_token_id=eos_token_id,
     )  # fmt: skip
     return CLIPTextModelWithProjection(config)
 
 
 def tiny_autoencoder() -> AutoencoderKLWan:
-    """Wan's causal autoencoder for 64 x 64 clips: 4 frames and 8 x 8 pixels a latent, 16 channels."""
+    """Wan's causal autoencoder for small clips: 4 frames and 8 x 8 pixels a latent, 16 channels."""
     vae = AutoencoderKLWan(
         base_dim=16,
         z_dim=16,
@@ -81,8 +83,9 @@ def tiny_autoencoder() -> AutoencoderKLWan:
 def start_as_image_model(vae: AutoencoderKLWan) -> None:
     """Let a fresh causal autoencoder treat a clip as a row of stills.
 
-    Temporal kernels look at the newest frame only, at the gain of a 2-D network; time convolutions repeat
-    their last frame. Trained on images it then already decodes clips, at a quarter of the frame rate.
+    Temporal kernels look at the newest frame only, at the gain of a 2-D network; time convolutions
+    repeat their last frame. Trained on images it then already decodes clips, at a quarter of the
+    frame rate.
     """
     for module in vae.modules():
         if isinstance(module, WanResample) and hasattr(module, "time_conv"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contentv.base.errors import WorldError
-from contentv.pipelines.config import Format, GenerateConfig, PromptConfig
+from contentv.pipelines.config import Format, GenerateConfig, Offload, PromptConfig
 from contentv.pipelines.folder import check_folder, fingerprint, read_defaults
 from contentv.pipelines.jobs import Job, plan_jobs, read_prompts
 from contentv.pipelines.locate import locate_model
@@ -30,16 +30,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to make with which model; device, dtype and threads are None where nobody asked."""
+    """What to make with which model. None: nobody asked, or for `frames_sha256`, nobody knows."""
 
     folder: Path
     model: ModelIdentity
     kind: Format
     scale: int | None
     batches: tuple[Batch, ...]
+    frames_sha256: str | None
     device: str | None
     dtype: str | None
     threads: int | None
+    offload: Offload
 
     def scale_of(self, job: Job) -> int:
         """How many times each pixel is repeated in the file."""
@@ -56,12 +58,14 @@ def make_plan(config: GenerateConfig) -> Plan:
     kind = choose_format(config.out, config.format, old.format if old else "mp4")
     folder = locate_model(name, offline=config.offline)
     check_folder(folder)
-    model = ModelIdentity(name=name, **fingerprint(folder))
+    place = str(folder.resolve()) if folder == Path(name) else name
+    model = ModelIdentity(name=place, **fingerprint(folder))
+    same_model = old is not None and model.sha256 == old.model.sha256
     if old is None:
         jobs = plan_jobs(prompts, config, read_defaults(folder).model_dump())
         batches = _group(jobs, choose_paths(config.out, kind, jobs), config.batch_size)
     else:
-        if config.model is None and model.sha256 != old.model.sha256:
+        if config.model is None and not same_model:
             raise WorldError(
                 f"model {name}: not the one of {config.sidecar}; use --model to insist"
             )
@@ -72,9 +76,13 @@ def make_plan(config: GenerateConfig) -> Plan:
         kind=kind,
         scale=config.scale or (old.scale if old else None),
         batches=tuple(batches),
+        frames_sha256=old.frames_sha256
+        if old and same_model and batches[0].jobs == old.batch
+        else None,
         device=config.device or (old.machine.device if old else None),
         dtype=config.dtype or (old.machine.dtype if old else None),
         threads=old.machine.threads if old else None,
+        offload=config.offload,
     )
 
 

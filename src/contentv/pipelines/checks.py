@@ -45,7 +45,7 @@ def check_size(height: int, width: int, *, multiple: int) -> None:
             raise UserError(f"{name}={side}: must be a positive multiple of {multiple}; use {ways}")
 
 
-def check_count(name: str, count: int) -> None:
+def check_count(name: str, count: object) -> None:
     """UserError unless `count` is a whole number of 1 or more."""
     if not isinstance(count, int) or count < 1:
         raise UserError(f"{name}={count}: must be a whole number of 1 or more")

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from contentv.base.config import Argument, Config
 
 Format = Literal["mp4", "gif", "png"]
+Offload = Literal["none", "model", "sequential"]
 _FOLDERS_OWN = Argument(default="the model's own")
 _LONGEST_PROMPT = 4000
 _FRAME_STEP = 4  # the autoencoder squeezes 4 frames into one, after the first
@@ -113,10 +114,13 @@ class GenerateConfig(SamplingConfig):
         None, ge=1, le=64, description="write each pixel as SCALE x SCALE pixels"
     )
     batch_size: int = Field(1, ge=1, le=256, description="videos sampled at once")
-    overwrite: bool = Field(default=False, description="replace videos made with other settings")
+    overwrite: bool = Field(default=False, description="make everything again, over what is there")
     offline: bool = Field(default=False, description="use only what is already on this machine")
     device: Annotated[str | None, Argument(default="the best there is")] = Field(
         None, description="where to compute"
+    )
+    offload: Offload = Field(
+        "none", description="keep the parts that rest in main memory: slower, on smaller cards"
     )
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None, Argument(default="by device")

@@ -13,7 +13,6 @@ from contentv.base.errors import ModelFilesError, UserError
 from contentv.base.files import os_errors, read_json
 
 INDEX = "model_index.json"
-_WEIGHTS = "*.safetensors"
 _HASHED_WHOLE = 1 << 30
 _HASHED_END = 1 << 20
 _LONGEST_HEADER = 100 << 20  # the limit of the safetensors format
@@ -40,16 +39,22 @@ def read_defaults(folder: Path) -> GenerationDefaults:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ModelFilesError naming the first file that is missing, cut short or not safetensors."""
+    """Raise ModelFilesError naming the first file that is missing, cut short or unreadable."""
     for name in _components(_read_index(folder)):
         if not (folder / name).is_dir():
-            raise ModelFilesError(f"{folder}: the folder {name} is missing; {_again(folder)}")
-        for index in (folder / name).glob("*.safetensors.index.json"):
-            for shard in set(read_json(index).get("weight_map", {}).values()):
-                if not (folder / name / shard).is_file():
-                    raise ModelFilesError(f"{folder / name / shard}: is missing; {_again(folder)}")
-    for file in sorted(folder.rglob(_WEIGHTS)):
-        read_header(file)
+            raise ModelFilesError(f"{folder / name}: is missing; {_again(folder)}")
+        for file in sorted((folder / name).glob("*.json")):
+            content = _read_model_json(file)
+            if file.name.endswith(".safetensors.index.json"):
+                _check_shards(file, content)
+        for file in sorted((folder / name).glob("*.safetensors")):
+            read_header(file)
+
+
+def _check_shards(index: Path, content: dict[str, Any]) -> None:
+    for shard in sorted(set(content.get("weight_map", {}).values())):
+        if not index.with_name(shard).is_file():
+            raise ModelFilesError(f"{index.with_name(shard)}: is missing; {_again(index.parent)}")
 
 
 def read_header(file: Path) -> dict[str, Any]:
@@ -114,13 +119,17 @@ def _file_digest(file: Path, *, whole: bool) -> bytes:
 def _read_index(folder: Path) -> dict[str, Any]:
     if not (folder / INDEX).is_file():
         raise UserError(f"{folder}: has no {INDEX}, so it is not a model folder")
+    return _read_model_json(folder / INDEX)
+
+
+def _read_model_json(file: Path) -> dict[str, Any]:
     try:
-        index = read_json(folder / INDEX)
+        content = read_json(file)
     except UserError as error:
-        raise ModelFilesError(f"{error}; {_again(folder)}") from error
-    if not isinstance(index, dict):
-        raise ModelFilesError(f"{folder / INDEX}: not an index of a model; {_again(folder)}")
-    return index
+        raise ModelFilesError(f"{error}; {_again(file.parent)}") from error
+    if not isinstance(content, dict):
+        raise ModelFilesError(f"{file}: not a JSON object; {_again(file.parent)}")
+    return content
 
 
 def _components(index: dict[str, Any]) -> list[str]:

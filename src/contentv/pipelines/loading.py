@@ -86,9 +86,9 @@ def with_our_transformer(index: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def component_dtypes(dtype: Dtype | None) -> dict[str, torch.dtype]:
-    """A dtype per component, as diffusers takes it: `dtype` (default float32), and float32 for the autoencoder.
+    """A dtype per component, as diffusers takes it: `dtype`, by default float32.
 
-    A mapping is taken at its word; without an entry of its own the autoencoder gets float32.
+    The autoencoder gets float32 unless a mapping has an entry for it.
     """
     if dtype is None:
         dtype = torch.float32
@@ -133,6 +133,11 @@ def finish_saved_folder(folder: Path, index: Mapping[str, Any]) -> None:
         if not name.startswith("_") or name in ("_class_name", "_diffusers_version")
     }
     write_json(folder / INDEX, parts)
+    for config_file in folder.glob("*/config.json"):
+        # diffusers notes where a part was loaded from: a path on this machine.
+        config = read_json(config_file)
+        if config.pop("_name_or_path", None) is not None:
+            write_json(config_file, config)
     for config in folder.glob("tokenizer*/tokenizer_config.json"):
         _make_tokenizer_classic(config)
 
@@ -151,12 +156,15 @@ def _make_tokenizer_classic(config_file: Path) -> None:
     extra = config.pop("extra_special_tokens", [])
     if isinstance(extra, list) and extra:
         config["additional_special_tokens"] = extra
-    config.pop("backend", None)
-    config.pop("is_local", None)
+    for note in ("backend", "is_local", "local_files_only"):
+        config.pop(note, None)
     if config.get("tokenizer_class") in ("T5Tokenizer", "TokenizersBackend"):
         config["tokenizer_class"] = "T5TokenizerFast"
     write_json(config_file, config)
-    tokenizer = read_json(config_file.with_name("tokenizer.json"))
+    tokenizer_file = config_file.with_name("tokenizer.json")
+    tokenizer = read_json(tokenizer_file)
+    # What the last call asked for would otherwise be part of the model.
+    write_json(tokenizer_file, {**tokenizer, "truncation": None, "padding": None})
     if tokenizer["model"]["type"] == "BPE":
         _write_bpe_files(config_file.parent, tokenizer["model"])
 

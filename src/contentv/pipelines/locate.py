@@ -26,7 +26,7 @@ def locate_model(model: str, *, offline: bool = False) -> Path:
     built_in = built_in_models()
     if model in built_in:
         return built_in[model]
-    if Path(model).is_dir():
+    if model and Path(model).is_dir():
         return Path(model)
     if _HUB_ID.fullmatch(model):
         return _from_hub(model, offline=offline)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,14 +36,17 @@ from contentv.pipelines.checks import (
     check_choice,
     check_count,
     check_finite,
-    check_number,
 )
 from contentv.pipelines.decoding import Videos, decode_videos, stream_frames
 from contentv.pipelines.folder import GenerationDefaults
 from contentv.pipelines.loading import FolderPipeline
-from contentv.pipelines.preparation import initial_latents, latent_shape, shifted_scheduler
+from contentv.pipelines.preparation import (
+    fill_in,
+    initial_latents,
+    latent_shape,
+    shifted_scheduler,
+)
 from contentv.pipelines.prompts import PromptCache, PromptRequest, encode
-from contentv.video.shapes import VideoShape
 
 logger = get_logger(__name__)
 
@@ -75,16 +78,16 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->text_encoder_3->transformer->vae"
-    _optional_components = (
+    _optional_components: ClassVar[list[str]] = [
         *("text_encoder", "text_encoder_2", "text_encoder_3"),
         *("tokenizer", "tokenizer_2", "tokenizer_3"),
-    )
+    ]
     # In the order of `encode_prompt`'s results, after the latents.
-    _callback_tensor_inputs = (
+    _callback_tensor_inputs: ClassVar[list[str]] = [
         "latents",
         *("prompt_embeds", "negative_prompt_embeds"),
         *("pooled_prompt_embeds", "negative_pooled_prompt_embeds"),
-    )
+    ]
 
     def __init__(  # noqa: PLR0917 - diffusers' conventions
         self,
@@ -199,32 +202,28 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
         less runs the transformer once a step. `flow_shift` moves steps towards noise. The noise is
         drawn on the generator's device, or given as `latents` [b c t h w].
         """
-        defaults = self.defaults
-        wanted = VideoShape(
-            defaults.num_frames if num_frames is None else num_frames,
-            defaults.height if height is None else height,
-            defaults.width if width is None else width,
+        settings = fill_in(
+            self.defaults,
+            height=height,
+            width=width,
+            num_frames=num_frames,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            flow_shift=flow_shift,
         )
-        if num_inference_steps is None:
-            num_inference_steps = defaults.num_inference_steps
+        shape = latent_shape(settings, self.vae, self.transformer)
+        num_blocks = self.transformer.config.num_layers
+        scheduler = shifted_scheduler(self.scheduler, settings.flow_shift, num_blocks=num_blocks)
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        shape = latent_shape(wanted, self.vae, self.transformer)
-        self._guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
-        self._joint_attention_kwargs = joint_attention_kwargs
-        self._interrupt = False
         callback_names = callback_on_step_end_tensor_inputs or ["latents"]
         for name in callback_names:
             check_choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
         check_choice("output_type", output_type, OUTPUT_TYPES)
-        check_count("num_inference_steps", num_inference_steps)
         check_count("num_videos_per_prompt", num_videos_per_prompt)
-        check_number("guidance_scale", self._guidance_scale)
-        scheduler = shifted_scheduler(
-            self.scheduler,
-            defaults.flow_shift if flow_shift is None else flow_shift,
-            num_blocks=self.transformer.config.num_layers,
-        )
+        self._guidance_scale = settings.guidance_scale
+        self._joint_attention_kwargs = joint_attention_kwargs
+        self._interrupt = False
 
         device, dtype = self._execution_device, self.transformer.dtype
         embeds = self.encode_prompt(
@@ -245,20 +244,15 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
             max_sequence_length=max_sequence_length,
             lora_scale=(joint_attention_kwargs or {}).get("scale"),
         )
-        if latents is None:
-            channels = self.transformer.config.in_channels
-            latents = initial_latents(shape, channels, generator, like=embeds[0])
-        tensors = zip(self._callback_tensor_inputs, (latents, *embeds), strict=True)
-        state: dict[str, Any] = {
-            name: tensor if tensor is None else tensor.to(device, dtype) for name, tensor in tensors
-        }
-        sigmas = np.linspace(1.0, 0.0, num_inference_steps + 1)[:-1]
+        channels = self.transformer.config.in_channels
+        noise = initial_latents(latents, shape, channels, generator, like=embeds[0])
+        tensors = zip(self._callback_tensor_inputs, (noise, *embeds), strict=True)
+        state = {name: t if t is None else t.to(device, dtype) for name, t in tensors}
+        sigmas = np.linspace(1.0, 0.0, settings.num_inference_steps + 1)[:-1]
         scheduler.set_timesteps(sigmas=sigmas, device=device)
-        self._denoise(state, scheduler, callback_on_step_end, callback_names)
-
-        latents = state["latents"]
-        latent = output_type == "latent"
-        videos = latents if latent else decode_videos(self.vae, latents, output_type)
+        videos: Videos = self._denoise(state, scheduler, callback_on_step_end, callback_names)
+        if output_type != "latent":
+            videos = decode_videos(self.vae, state["latents"], output_type)
         self.maybe_free_model_hooks()
         return ContentVPipelineOutput(frames=videos) if return_dict else (videos,)
 
@@ -358,8 +352,8 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
         scheduler: FlowMatchEulerDiscreteScheduler,
         callback: Callable[..., Any] | None,
         callback_names: list[str],
-    ) -> None:
-        """Replaces the noise in `state["latents"]` by latents of a video, a step at a time."""
+    ) -> Tensor:
+        """Latents of a video from the noise in `state["latents"]`, a step at a time."""
         self._num_timesteps = len(scheduler.timesteps)
         for step, timestep in enumerate(self.progress_bar(scheduler.timesteps)):
             if self.interrupt:
@@ -374,33 +368,28 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
                 outputs = callback(self, step, timestep, inputs) or {}
                 state.update({name: outputs[name] for name in state.keys() & outputs.keys()})
         self._current_timestep = None
+        final: Tensor = state["latents"]
+        return final
 
     def _velocity(self, state: dict[str, Any], timestep: Tensor) -> Tensor:
         """Guided velocity, in two passes: caches tell them apart, memory stays half."""
-        with self.transformer.cache_context("cond"):
-            cond = self._predict(
-                state["latents"], timestep, state["prompt_embeds"], state["pooled_prompt_embeds"]
-            )
+        cond = self._predict(state, timestep, context="cond")
         if not self.do_classifier_free_guidance:
             return cond
-        with self.transformer.cache_context("uncond"):
-            uncond = self._predict(
-                state["latents"],
-                timestep,
-                state["negative_prompt_embeds"],
-                state["negative_pooled_prompt_embeds"],
-            )
+        uncond = self._predict(state, timestep, context="uncond", prefix="negative_")
         return uncond + self._guidance_scale * (cond - uncond)
 
     def _predict(
-        self, latents: Tensor, timestep: Tensor, sequence: Tensor, pooled: Tensor
+        self, state: dict[str, Any], timestep: Tensor, *, context: str, prefix: str = ""
     ) -> Tensor:
-        velocity: Tensor = self.transformer(
-            hidden_states=latents,
-            encoder_hidden_states=sequence,
-            pooled_projections=pooled,
-            timestep=timestep.expand(len(latents)),
-            joint_attention_kwargs=self._joint_attention_kwargs,
-            return_dict=False,
-        )[0]
+        latents = state["latents"]
+        with self.transformer.cache_context(context):
+            velocity: Tensor = self.transformer(
+                hidden_states=latents,
+                encoder_hidden_states=state[f"{prefix}prompt_embeds"],
+                pooled_projections=state[f"{prefix}pooled_prompt_embeds"],
+                timestep=timestep.expand(len(latents)),
+                joint_attention_kwargs=self._joint_attention_kwargs,
+                return_dict=False,
+            )[0]
         return velocity

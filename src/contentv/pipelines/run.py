@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from contentv.base.errors import NumericsError
-from contentv.base.files import atomic_dir, atomic_path, remove
+from contentv.base.files import remove
 from contentv.base.log import get_logger
 from contentv.base.progress import progress
 from contentv.base.types import Frame
@@ -17,9 +17,10 @@ from contentv.pipelines.batches import Batch, Plan, make_plan, unfinished
 from contentv.pipelines.config import GenerateConfig
 from contentv.pipelines.sidecar import Machine, Sidecar, sidecar_path, write_sidecar
 from contentv.pipelines.targets import check_writable
-from contentv.video.io import write_video
+from contentv.video.io import atomic_video, encode_video
 
 _LOG = get_logger(__name__)
+_ELSEWHERE = "another machine, device or library version (compare `machine` in the JSON files)"
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,8 @@ def _write(
     """Write one video and, before it appears, its JSON file: so a finished video always has one."""
     job, scale = batch.jobs[row], plan.scale_of(batch.jobs[row])
     digest = hashlib.sha256()
-    atomic = atomic_path if path.suffix else atomic_dir
-    with atomic(path) as part:
-        write_video(part, _hashed(frames, digest), fps=job.fps, scale=scale)
+    with atomic_video(path) as part:
+        encode_video(part, _hashed(frames, digest), fps=job.fps, scale=scale)
         sidecar = Sidecar(
             job=job,
             batch=batch.jobs,
@@ -104,6 +104,8 @@ def _write(
             machine=machine,
             frames_sha256=digest.hexdigest(),
         )
+        if plan.frames_sha256 not in (None, sidecar.frames_sha256):
+            _LOG.warning("%s: not bit for bit the video it was made from: %s", path, _ELSEWHERE)
         remove(path)
         write_sidecar(sidecar_path(path), sidecar)
 

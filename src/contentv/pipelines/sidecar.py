@@ -1,5 +1,6 @@
 """The JSON file beside a video: what made it, enough to make it again bit for bit."""
 
+import importlib
 import importlib.metadata
 import platform
 from pathlib import Path
@@ -12,7 +13,7 @@ from contentv.base.files import read_json, write_json
 from contentv.pipelines.config import Format
 from contentv.pipelines.jobs import Job
 
-_DECISIVE = ("contentv", "torch", "diffusers", "transformers", "numpy", "av")
+_DECISIVE = ("torch", "diffusers", "transformers", "numpy", "av")
 
 
 class Machine(Config):
@@ -61,6 +62,7 @@ class Sidecar(Config):
 def describe_machine(device: str, dtype: str, threads: int) -> Machine:
     """Note device, number format, threads, operating system and the versions that matter."""
     versions = {name: importlib.metadata.version(name) for name in _DECISIVE}
+    versions["contentv"] = importlib.import_module("contentv").__version__
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     return Machine(device=device, dtype=dtype, threads=threads, platform=system, versions=versions)
 

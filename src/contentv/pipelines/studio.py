@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from contentv.base.device import default_dtype, pick_device
-from contentv.base.errors import ContentVError, ModelFilesError, WorldError
+from contentv.base.errors import ContentVError, ModelFilesError, UserError, WorldError
 from contentv.base.types import Frame
 from contentv.pipelines.batches import Plan
+from contentv.pipelines.config import Offload
 from contentv.pipelines.jobs import Job
 from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.pipelines.sidecar import Machine, describe_machine
 
-_SMALLER = "ask for fewer frames, a smaller size or a smaller --batch-size"
+_SMALLER = "ask for fewer frames, a smaller size or --batch-size, or --offload model"
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,25 @@ def open_studio(plan: Plan) -> Studio:
     dtype = default_dtype(device) if plan.dtype is None else getattr(torch, plan.dtype)
     if plan.threads is not None and device.type == "cpu":
         torch.set_num_threads(plan.threads)  # sums over threads round by their number
+    if plan.offload != "none" and device.type == "cpu":
+        raise UserError(
+            f"offload={plan.offload}: there is nothing to unload from a CPU; leave it out"
+        )
     with explained_memory():
-        pipe = _load(plan.folder, dtype).to(device)
+        pipe = _load(plan.folder, dtype)
+        _place(pipe, device, plan.offload)
     pipe.set_progress_bar_config(disable=True)
     name = str(dtype).removeprefix("torch.")
     return Studio(pipe, describe_machine(str(device), name, torch.get_num_threads()))
+
+
+def _place(pipe: ContentVPipeline, device: torch.device, offload: Offload) -> None:
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        pipe.to(device)
 
 
 @contextmanager
@@ -86,9 +103,21 @@ def explained_memory() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in (diffusers_logging, transformers_logging):
+            library.enable_progress_bar()
+
+
 def _load(folder: Path, dtype: torch.dtype) -> ContentVPipeline:
     try:
-        return ContentVPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        with _no_progress_bars():
+            return ContentVPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (ContentVError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # the loaders of three libraries, each with its own errors

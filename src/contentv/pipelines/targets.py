@@ -48,15 +48,15 @@ def check_writable(path: Path) -> None:
 
 
 def is_finished(path: Path, job: Job, model: ModelIdentity, scale: int, *, overwrite: bool) -> bool:
-    """Say whether `path` already is the video of `job`.
+    """Say whether `path` already is the video of `job`, never so when it is to be overwritten.
 
-    UserError when it is something else, unless it may be overwritten.
+    UserError when it is something else.
     """
-    if not path.exists():
+    if overwrite or not path.exists():
         return False
     # The JSON file is written first, so a finished video has one.
     sidecar = sidecar_path(path)
     same = sidecar.is_file() and read_sidecar(sidecar).is_of(job, model, scale)
-    if not same and not overwrite:
+    if not same:
         raise UserError(f"{path}: exists and is another video; add --overwrite or change --out")
     return same

@@ -8,15 +8,18 @@ from contentv.base.config import Config
 
 
 class OptimizerConfig(Config):
-    """AdamW, or Muon for the blocks' matrices with AdamW for the rest; warm-up, then cosine decay.
+    """AdamW, or Muon for the blocks' matrices with AdamW for the rest.
 
-    `learning_rate` means the same for both: Muon's updates are scaled to AdamW's typical size.
+    `learning_rate` means the same for both: Muon's updates are scaled to AdamW's typical size. After
+    the warm-up it holds for the share `hold` of the run, then falls along half a cosine; until it
+    falls, a run may be made longer or shorter without a difference.
     """
 
     name: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
     final_ratio: float = Field(0.05, ge=0, le=1)
     warmup_steps: int = Field(100, ge=0)
+    hold: float = Field(0.0, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     betas: tuple[float, float] = (0.9, 0.99)
 

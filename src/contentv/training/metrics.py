@@ -1,10 +1,10 @@
-"""Numbers of a run: a JSON line per report, a line on the terminal, curves in TensorBoard if it is installed."""
+"""Numbers of a run: a JSON line per report, a line on the terminal, curves in TensorBoard."""
 
-import importlib.util
 import json
 import time
 from pathlib import Path
-from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
 
 from contentv.base.log import get_logger
 
@@ -18,7 +18,7 @@ class Metrics:
         self._name, self._steps = name, steps
         folder.mkdir(parents=True, exist_ok=True)
         self._lines = (folder / "log.jsonl").open("a", encoding="utf-8")
-        self._board = _tensorboard(folder)
+        self._board = SummaryWriter(str(folder))
         self._reset()
 
     def add(self, values: dict[str, float], samples: int) -> None:
@@ -39,9 +39,8 @@ class Metrics:
         }
         self._lines.write(json.dumps({"step": step, "time": time.time(), **means}) + "\n")
         self._lines.flush()
-        if self._board is not None:
-            for key, value in means.items():
-                self._board.add_scalar(key, value, step)
+        for key, value in means.items():
+            self._board.add_scalar(key, value, step)
         left = (self._steps - step) * means["step_seconds"] / 60
         text = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
         _log.info("%s %d/%d  %s  %.0f min left", self._name, step, self._steps, text, left)
@@ -51,19 +50,10 @@ class Metrics:
     def close(self) -> None:
         """Close the files."""
         self._lines.close()
-        if self._board is not None:
-            self._board.close()
+        self._board.close()
 
     def _reset(self) -> None:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
         self._samples = self._step_count = 0
         self._since = time.monotonic()
-
-
-def _tensorboard(folder: Path) -> Any:
-    if importlib.util.find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder))

@@ -7,17 +7,21 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from contentv.base.errors import UserError
 from contentv.training.config import OptimizerConfig
 
 
 def build_optimizers(
     named: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
 ) -> list[Optimizer]:
-    """One AdamW, or Muon for the matrices inside transformer blocks and AdamW for everything else."""
+    """One AdamW, or Muon for the matrices inside transformer blocks and AdamW for the rest.
+
+    UserError when Muon is asked for and there are no such matrices.
+    """
     named = list(named)
-    blocks = [
-        p for name, p in named if config.name == "muon" and p.ndim == 2 and "_blocks." in name
-    ]
+    blocks = [p for name, p in named if config.name == "muon" and _is_hidden_matrix(name, p)]
+    if config.name == "muon" and not blocks:
+        raise UserError("optimizer.name=muon: the networks have no transformer blocks; use adamw")
     taken = {id(p) for p in blocks}
     rest = [p for _, p in named if id(p) not in taken]
     decayed = [p for p in rest if p.ndim > 1]
@@ -42,9 +46,15 @@ def build_optimizers(
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to `final_ratio` of the peak at the last step."""
+    """Linear warm-up, plateau, then half a cosine down to `final_ratio` of the peak at `steps`."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-    ratio = config.final_ratio + (1 - config.final_ratio) * 0.5 * (1 + math.cos(math.pi * done))
+    fallen = max(0.0, (done - config.hold) / (1 - config.hold))
+    ratio = config.final_ratio + (1 - config.final_ratio) * 0.5 * (1 + math.cos(math.pi * fallen))
     return config.learning_rate * ratio
+
+
+def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
+    # Modulation layers see one row a sample: orthogonalising them costs more than it brings.
+    return parameter.ndim == 2 and "_blocks." in name and ".norm" not in name

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from contentv.base.errors import UserError
+from contentv.base.errors import UserError, WorldError
 from contentv.distributed import checkpoint
 
 
@@ -49,12 +49,23 @@ class TrainState:
         return checkpoint.save(folder, content)
 
     def resume(self, folder: Path, values: Mapping[str, Any]) -> bool:
-        """Load the newest checkpoint under `folder`, if there is one made with the same configuration."""
+        """Load the newest checkpoint under `folder`; False when there is none.
+
+        Raises:
+            UserError: it was made with another configuration or for other networks.
+            WorldError: it is damaged.
+        """
         path = checkpoint.latest(folder)
         if path is None:
             return False
         loaded = checkpoint.load(path)
-        _refuse_changes(path, loaded.values["config"], dict(values))
+        missing = {"model", "ema", "optimizer"} - loaded.tensors.keys()
+        if missing:
+            raise WorldError(
+                f"{path}: has no {', '.join(sorted(missing))}.safetensors; "
+                "delete it to resume from the one before"
+            )
+        _refuse_changes(path, loaded.values["config"], values)
         load_untied(self.networks, loaded.tensors["model"])
         self.ema = dict(loaded.tensors["ema"])
         _join_optimizers(self.optimizers, loaded.tensors["optimizer"], loaded.values["optimizers"])
@@ -64,24 +75,45 @@ class TrainState:
 
 def untied(networks: nn.Module) -> dict[str, Tensor]:
     """Weights by name, each once: T5 knows its embedding under two names."""
-    seen: set[int] = set()
     state = networks.state_dict()
-    return {k: v for k, v in state.items() if v.data_ptr() not in seen and not seen.add(v.data_ptr())}
+    names: dict[int, str] = {}
+    for name, value in state.items():
+        names.setdefault(value.data_ptr(), name)
+    return {name: state[name] for name in names.values()}
 
 
 def load_untied(networks: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load what `untied` gave; ValueError when names do not match."""
-    if tensors.keys() != untied(networks).keys():
-        raise ValueError(f"weights do not fit: {sorted(tensors.keys() ^ untied(networks).keys())[:3]}")
+    """Load what `untied` gave; UserError when names or shapes are those of another network."""
+    ours = {name: value.shape for name, value in untied(networks).items()}
+    theirs = {name: value.shape for name, value in tensors.items()}
+    if ours != theirs:
+        other = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+        raise UserError(
+            f"the checkpoint is of another network ({', '.join(other[:3])}, {len(other)} in all "
+            "differ); choose another --out"
+        )
     networks.load_state_dict(dict(tensors), strict=False)
 
 
 def _refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    before, now = _flat(before), _flat(now)
     changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
     if changed:
+        shown = ", ".join(f"{k}={before.get(k)}, now {now.get(k)}" for k in changed)
         raise UserError(
-            f"{path}: made with other settings ({', '.join(changed)}); restore them or choose another --out"
+            f"{path}: made with other settings ({shown}); restore them or choose another --out"
         )
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values under dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{inner}": leaf for inner, leaf in _flat(value).items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _split_optimizers(optimizers: list[Optimizer]) -> tuple[dict[str, Tensor], list[Any]]:

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -22,14 +22,16 @@ from contentv.training.state import TrainState
 _log = get_logger(__name__)
 
 
-class Sized(Protocol):
-    """A batch knows how many samples it holds and how to name them in an error."""
+class Keyed(Protocol):
+    """A batch knows the names of its samples, to tell them in an error."""
 
-    def __len__(self) -> int: ...
-    def describe(self) -> str: ...
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """One name per sample."""
+        ...
 
 
-BatchT = TypeVar("BatchT", bound=Sized)
+BatchT = TypeVar("BatchT", bound=Keyed)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -61,14 +63,17 @@ class Trainer(Generic[BatchT]):
         if self.state.step == self.config.steps:
             return self.state
         metrics = Metrics(self.folder, self.config.name, self.config.steps)
-        with _stop_signals() as stop:
+        with closing(metrics), _stop_signals() as stop:
+            saved = self.state.step
             while self.state.step < self.config.steps and not stop.is_set():
                 self._step(metrics)
                 if self.state.step % self.config.checkpoint_every == 0:
                     self.state.save(self.folder, values)
-        metrics.close()
-        self.state.save(self.folder, values)
+                    saved = self.state.step
+            if saved != self.state.step:
+                self.state.save(self.folder, values)
         if stop.is_set():
+            _log.info("%s: saved at step %d; run again to go on", self.config.name, self.state.step)
             raise Interrupted(f"{self.config.name}: saved at step {self.state.step}")
         return self.state
 
@@ -81,7 +86,7 @@ class Trainer(Generic[BatchT]):
         self.state.step += 1
         self.state.update_ema(self.config.ema_decay)
         values = {key: float(value.mean()) for key, value in losses.items()}
-        metrics.add({**values, "grad_norm": norm, "data_seconds": waited}, len(batch))
+        metrics.add({**values, "grad_norm": norm, "data_seconds": waited}, len(batch.keys))
         if self.state.step % self.config.log_every == 0:
             metrics.report(self.state.step)
 
@@ -94,7 +99,8 @@ class Trainer(Generic[BatchT]):
         )
         if not torch.isfinite(norm):
             raise NumericsError(
-                f"{self.config.name} step {self.state.step}: gradient is {norm}; samples: {batch.describe()}"
+                f"{self.config.name} step {self.state.step}: gradient is {norm}; "
+                f"samples: {_blame(losses['loss'], batch.keys)}"
             )
         for optimizer in self.state.optimizers:
             for group in optimizer.param_groups:
@@ -102,6 +108,12 @@ class Trainer(Generic[BatchT]):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return {key: value.detach() for key, value in losses.items()}, float(norm)
+
+
+def _blame(losses: Tensor, keys: tuple[str, ...]) -> str:
+    """Names of the samples whose loss is not finite; of all when each is."""
+    bad = [key for key, fine in zip(keys, losses.isfinite(), strict=True) if not fine]
+    return ", ".join(bad or keys)
 
 
 @contextmanager

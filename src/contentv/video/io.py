@@ -1,6 +1,8 @@
 """Video files: writing frames as they come, reading files of strangers. The only user of PyAV."""
 
+import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -42,17 +44,25 @@ def write_video(path: Path, frames: Iterable[Frame], *, fps: int, scale: int = 1
     (a folder of numbered PNG files). The file appears whole or not at all, and equal frames give
     equal bytes.
     """
-    suffix = path.suffix.lower()
-    if suffix not in _WRITERS:
+    with atomic_video(path) as part:
+        return encode_video(part, frames, fps=fps, scale=scale)
+
+
+def atomic_video(path: Path) -> AbstractContextManager[Path]:
+    """Give a temporary file, or folder for PNG files, that becomes `path` if the body succeeds."""
+    if path.suffix.lower() not in _WRITERS:
         raise UserError(f"{path}: use .mp4, .gif, .png, or no suffix for a folder of PNG files")
-    atomic = atomic_path if suffix else atomic_dir
-    with atomic(path) as part:
-        try:
-            return _WRITERS[suffix](part, _prepare(frames, scale, fps))
-        except av.error.FFmpegError as error:
-            if isinstance(error, OSError):  # a full disk and the like: `atomic` explains those
-                raise
-            raise WorldError(f"cannot write {path}: {error.strerror}") from error
+    return atomic_path(path) if path.suffix else atomic_dir(path)
+
+
+def encode_video(part: Path, frames: Iterable[Frame], *, fps: int, scale: int = 1) -> int:
+    """Do the work of `write_video` inside `atomic_video`, for those who add something to it."""
+    try:
+        return _WRITERS[part.suffix.lower()](part, _prepare(frames, scale, fps))
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError):  # a full disk and the like: `atomic_video` explains those
+            raise
+        raise WorldError(f"cannot encode the video: {error.strerror}") from error
 
 
 def read_video(
@@ -62,21 +72,17 @@ def read_video(
     max_pixels: int = 2**28,
     seconds: float = 120.0,
     memory: int = 4 << 30,
-    isolated: bool = True,
 ) -> Clip:
-    """Decode a video file, by default in a child process limited to `seconds` and `memory` bytes.
+    """Decode a video file in a child process limited to `seconds` and `memory` bytes.
 
-    `max_pixels` counts the pixels of all frames together. `isolated=False` saves 0.2 s and is for
-    files which this program wrote itself. WorldError says what is wrong with a file: missing, no
-    video in it, cut short, corrupt, over a limit.
+    `max_pixels` counts the pixels of all frames together. WorldError says what is wrong with a
+    file: missing, no video in it, cut short, corrupt, over a limit.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; give a video file")
     with os_errors(path, "read"):
-        path.open("rb").close()
+        kind = path.stat().st_mode
+    if not stat.S_ISREG(kind):
+        raise UserError(f"{path}: is a folder or a device; give a video file")
     try:
-        if not isolated:
-            return _collect(decode(str(path), max_frames, max_pixels))
         arguments = {"path": str(path), "max_frames": max_frames, "max_pixels": max_pixels}
         return _collect(
             frames_from_child(
@@ -106,7 +112,7 @@ def decode(path: str, max_frames: int, max_pixels: int) -> Iterator[tuple[Frame,
             yield from _decode_container(container, max_frames, max_pixels)
     except av.error.MemoryError as error:
         raise MemoryError from error
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, OSError) as error:
         raise WorldError(f"cannot be decoded ({error.strerror})") from error
 
 
@@ -138,8 +144,10 @@ def _decode_container(
             raise WorldError("is cut short or corrupt")
         for frame in packet.decode():
             count, pixels = count + 1, pixels + frame.width * frame.height
-            if count > max_frames or pixels > max_pixels:
-                raise WorldError(f"has more than {max_frames} frames or {max_pixels} pixels")
+            if count > max_frames:
+                raise WorldError(f"has more than {max_frames} frames")
+            if pixels > max_pixels:
+                raise WorldError(f"has more than {max_pixels} pixels")
             if (frame.width, frame.height) != size:
                 raise WorldError("changes its size midway")
             yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), fps

@@ -11,11 +11,6 @@ class VideoShape:
     height: int
     width: int
 
-    @property
-    def pixels(self) -> int:
-        """Number of pixels of the whole clip."""
-        return self.frames * self.height * self.width
-
 
 @dataclass(frozen=True)
 class LatentShape:

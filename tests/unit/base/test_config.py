@@ -62,9 +62,7 @@ def test_a_configuration_is_frozen() -> None:
         ),
     ],
 )
-def test_faults_are_one_line_with_name_value_and_rule(
-    values: dict[str, object], line: str
-) -> None:
+def test_faults_are_one_line_with_name_value_and_rule(values: dict[str, object], line: str) -> None:
     assert fault(**values) == line
 
 

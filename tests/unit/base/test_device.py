@@ -27,7 +27,7 @@ def test_the_switch_of_the_published_demo_is_honoured(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("name", ["gpu", "", "cpu:x", "meta", "vulkan", "cuda:99"])
 def test_an_unknown_device_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(UserError, match="use one of .*cpu") as caught:
+    with pytest.raises(UserError, match=r"use one of .*cpu") as caught:
         pick_device(name)
     assert "\n" not in str(caught.value)
 

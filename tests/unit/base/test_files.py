@@ -1,6 +1,7 @@
 import errno
 import os
 import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def fail_halfway(atomic: AbstractContextManager[Path], error: type[BaseException]) -> None:
+    with atomic as part:
+        (part / "2" if part.is_dir() else part).write_text("half")
+        raise error
+
+
 def test_a_file_appears_whole_with_its_parents(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "video.mp4"
     with atomic_path(path) as part:
@@ -33,9 +40,8 @@ def test_a_file_appears_whole_with_its_parents(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_nothing_is_left_of_a_failed_file(tmp_path: Path, error: type[BaseException]) -> None:
     (tmp_path / "x").write_text("old")
-    with pytest.raises(error), atomic_path(tmp_path / "x") as part:
-        part.write_text("half")
-        raise error
+    with pytest.raises(error):
+        fail_halfway(atomic_path(tmp_path / "x"), error)
     assert names(tmp_path) == ["x"]
     assert (tmp_path / "x").read_text() == "old"
 
@@ -44,6 +50,7 @@ def test_a_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
     path = tmp_path / "frames"
     for content in ("1", "2"):
         with atomic_dir(path) as part:
+            assert part.suffix == ""
             (part / content).write_text(content)
     assert names(tmp_path) == ["frames"]
     assert names(path) == ["2"]
@@ -52,9 +59,8 @@ def test_a_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
 def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
     with atomic_dir(tmp_path / "frames") as part:
         (part / "1").write_text("1")
-    with pytest.raises(ZeroDivisionError), atomic_dir(tmp_path / "frames") as part:
-        (part / "2").write_text("2")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway(atomic_dir(tmp_path / "frames"), ZeroDivisionError)
     assert names(tmp_path) == ["frames"]
     assert names(tmp_path / "frames") == ["1"]
 
@@ -62,11 +68,11 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
 def test_leftovers_of_a_killed_process_go_and_those_of_a_running_one_stay(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    (tmp_path / f".x.json.{dead.pid}.part.json").write_text("half")
-    (tmp_path / f".x.json.{os.getppid()}.part.json").write_text("half")
-    (tmp_path / f".y.json.{dead.pid}.part.json").write_text("another file's")
+    (tmp_path / f".part-{dead.pid}-x.json").write_text("half")
+    (tmp_path / f".part-{os.getppid()}-x.json").write_text("half")
+    (tmp_path / f".part-{dead.pid}-y.json").write_text("another file's")
     write_json(tmp_path / "x.json", {})
-    expected = [f".x.json.{os.getppid()}.part.json", f".y.json.{dead.pid}.part.json", "x.json"]
+    expected = [f".part-{os.getppid()}-x.json", f".part-{dead.pid}-y.json", "x.json"]
     assert names(tmp_path) == sorted(expected)
 
 

@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -6,7 +7,7 @@ from contentv.base.log import get_logger, setup_logging
 
 
 @pytest.fixture(autouse=True)
-def _restore() -> object:
+def _restore() -> Iterator[None]:
     root = logging.getLogger("contentv")
     before = (root.handlers[:], root.level, root.propagate)
     yield

@@ -50,8 +50,8 @@ def test_an_unknown_total_and_no_item_yet_are_fine() -> None:
 def test_a_failure_ends_the_terminal_line() -> None:
     stream = Terminal()
     bar = Progress(range(3), "x", total=3, stream=stream)
+    bar.advance(3)
     with pytest.raises(ZeroDivisionError), bar:
-        bar.advance(3)
         raise ZeroDivisionError
     assert stream.getvalue().endswith("\n")
 

@@ -14,8 +14,7 @@ from contentv.models.vae_clip import decode_clip, encode_clip
 class AutoencoderObjective:
     """Edge-weighted L1 + L2 on pixels, and a light pull of the posterior to the standard normal.
 
-    Edges carry what tells shapes apart but are few pixels, so they weigh `1 + edge_weight`; the kind of
-    network is diffusers' Wan autoencoder.
+    Edges carry what tells shapes apart but are few pixels, so they weigh `1 + edge_weight`.
     """
 
     def __init__(
@@ -24,10 +23,14 @@ class AutoencoderObjective:
         *,
         edge_weight: float = 6.0,
         kl_weight: float = 1e-4,
+        decoder_only: bool = False,
         compiled: bool = False,
     ) -> None:
         self.networks = vae
         self._edge_weight, self._kl_weight = edge_weight, kl_weight
+        # A frozen encoder keeps latents as they are: others may train on them meanwhile.
+        vae.encoder.requires_grad_(not decoder_only)
+        vae.quant_conv.requires_grad_(not decoder_only)
         self._encode: _Pass = encode_clip
         self._decode: _Pass = decode_clip
         if compiled:
@@ -54,7 +57,7 @@ class _Pass(Protocol):
 
 
 def edges(video: Tensor, *, threshold: float = 0.25, reach: int = 2) -> Tensor:
-    """Pixels within `reach` of a jump larger than `threshold`: [b c t h w] → [b 1 t h w] of 0 and 1."""
+    """1 within `reach` pixels of a jump above `threshold`, else 0: [b c t h w] → [b 1 t h w]."""
     jump = torch.zeros_like(video[:, 0])
     across = (video[..., 1:] - video[..., :-1]).abs().amax(1)
     down = (video[..., 1:, :] - video[..., :-1, :]).abs().amax(1)

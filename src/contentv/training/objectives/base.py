@@ -4,10 +4,10 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor, nn
 
-BatchT = TypeVar("BatchT", contravariant=True)
+BatchT_contra = TypeVar("BatchT_contra", contravariant=True)
 
 
-class Objective(Protocol[BatchT]):
+class Objective(Protocol[BatchT_contra]):
     """Networks in training and the loss of a batch."""
 
     @property
@@ -15,6 +15,6 @@ class Objective(Protocol[BatchT]):
         """Everything trained, under names that do not change between versions of a run."""
         ...
 
-    def losses(self, batch: BatchT) -> dict[str, Tensor]:
+    def losses(self, batch: BatchT_contra) -> dict[str, Tensor]:
         """Per-sample values, each [b]. "loss" is minimised; the others are logged."""
         ...

@@ -1,6 +1,5 @@
-"""Flow matching: predict the velocity between data and noise from a point on the path and a text."""
+"""Flow matching: predict the velocity at a point between data and noise, given a text."""
 
-from diffusers.models.attention_dispatch import AttentionBackendName
 from torch import Tensor, nn
 
 from contentv.data.batch import LatentBatch
@@ -26,13 +25,12 @@ class FlowMatchingObjective:
         compiled: bool = False,
     ) -> None:
         self.transformer, self.towers, self.text_lengths = transformer, towers, text_lengths
-        encoders = {
-            name: getattr(towers, name) for name in ("text_encoder", "text_encoder_2", "text_encoder_3")
-        }
+        names = ("text_encoder", "text_encoder_2", "text_encoder_3")
+        encoders = {name: getattr(towers, name) for name in names}
         self.networks = nn.ModuleDict({"transformer": transformer, **encoders})
         if compiled:
             # At a few hundred tokens plain matrix products beat the CPU's fused attention backward.
-            transformer.set_attention_backend(AttentionBackendName._NATIVE_MATH.value)
+            transformer.set_attention_backend("_native_math")
             transformer.compile_repeated_blocks(fullgraph=True, dynamic=False)
 
     def losses(self, batch: LatentBatch) -> dict[str, Tensor]:

@@ -1,0 +1,25 @@
+"""`contentv train`: run a recipe from wherever it stopped to its model folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from contentv.recipes import tiny
+from contentv.recipes.config import TrainConfig
+
+_RECIPES = {"tiny": tiny.TINY, "smoke": tiny.SMOKE}
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where the finished model is."""
+
+    model: Path
+
+    def __str__(self) -> str:
+        return f"{self.model}"
+
+
+def run(config: TrainConfig) -> TrainResult:
+    """Train; every stage resumes from its newest checkpoint, finished stages are skipped."""
+    recipe = _RECIPES[config.recipe]
+    return TrainResult(tiny.train(recipe, config.out / config.recipe, compiled=config.compiled))

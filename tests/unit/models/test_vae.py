@@ -1,0 +1,88 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+
+from contentv.models import vae as autoencoder
+from contentv.models.zoo import tiny_autoencoder
+from contentv.video.shapes import ScaleFactors
+
+
+@pytest.fixture
+def vae() -> AutoencoderKLWan:
+    """Time matters in it: a fresh tiny autoencoder would treat a clip as stills."""
+    torch.manual_seed(0)
+    model = tiny_autoencoder().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def _inference() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def test_scale(vae: AutoencoderKLWan) -> None:
+    assert autoencoder.scale_factors(vae) == ScaleFactors(time=4, space=8)
+
+
+def test_encode_gives_the_posterior_of_diffusers(vae: AutoencoderKLWan) -> None:
+    video = torch.rand(2, 3, 9, 32, 16) * 2 - 1
+    posterior = autoencoder.encode(vae, video)
+    expected = vae.encode(video).latent_dist
+    assert torch.equal(posterior.mean, expected.mean)
+    torch.testing.assert_close(posterior.logvar.clamp(-30, 20), expected.logvar)
+    assert posterior.mean.shape == (2, 16, 3, 4, 2)
+
+
+def test_samples_follow_their_generator(vae: AutoencoderKLWan) -> None:
+    posterior = autoencoder.encode(vae, torch.zeros(1, 3, 5, 16, 16))
+    draws = [posterior.sample(torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_normalize_and_denormalize_are_inverse(vae: AutoencoderKLWan) -> None:
+    vae.register_to_config(latents_mean=list(range(16)), latents_std=[2.0] * 16)
+    raw = torch.randn(2, 16, 3, 4, 4)
+    normalised = autoencoder.normalize(vae, raw)
+    torch.testing.assert_close(normalised[:, 4], (raw[:, 4] - 4) / 2)
+    torch.testing.assert_close(autoencoder.denormalize(vae, normalised), raw)
+
+
+@pytest.mark.parametrize("pixels_per_call", [1, 2**14, 2**30])
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_pieces_join_to_what_diffusers_decodes(
+    vae: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch, pixels_per_call: int, frames: int
+) -> None:
+    monkeypatch.setattr(autoencoder, "_PIXELS_PER_CALL", pixels_per_call)
+    latents = torch.randn(1, 16, frames, 4, 4)
+    expected = vae.decode(autoencoder.denormalize(vae, latents)).sample
+    pieces = list(autoencoder.iter_decode(vae, latents))
+    assert pieces[0].shape[2] == 1
+    torch.testing.assert_close(torch.cat(pieces, dim=2), expected, atol=1e-5, rtol=1e-4)
+    assert autoencoder.decode(vae, latents).shape == (1, 3, 4 * frames - 3, 32, 32)
+
+
+def test_large_videos_are_decoded_a_latent_frame_at_a_time(vae: AutoencoderKLWan) -> None:
+    pieces = autoencoder.iter_decode(vae, torch.randn(1, 16, 3, 32, 32))
+    assert [piece.shape[2] for piece in pieces] == [1, 4, 4]
+
+
+def test_decode_is_differentiable(vae: AutoencoderKLWan) -> None:
+    latents = torch.randn(1, 16, 2, 2, 2, requires_grad=True)
+    with torch.enable_grad():
+        autoencoder.decode(vae, latents).mean().backward()
+    assert latents.grad is not None
+    assert latents.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("mode", ["slicing", "tiling"])
+def test_tiling_and_slicing_are_left_to_diffusers(vae: AutoencoderKLWan, mode: str) -> None:
+    latents = torch.randn(2, 16, 2, 4, 4)
+    expected = autoencoder.decode(vae, latents)
+    getattr(vae, f"enable_{mode}")()
+    torch.testing.assert_close(autoencoder.decode(vae, latents), expected, atol=1e-5, rtol=1e-4)
