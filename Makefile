@@ -48,8 +48,11 @@ test-gpu: env-dev
 train-tiny: env
 	$(BIN)/contentv train tiny
 
+# ORIGINAL=folder with the published contentv_transformer.py and contentv_pipeline.py adds the comparison.
 bench: env
-	set -e; for script in benchmarks/*.py; do OMP_NUM_THREADS=1 $(BIN)/python $$script; done
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/oracle.py
+	[ -z "$(ORIGINAL)" ] || OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compare_original.py \
+		--original "$(ORIGINAL)" --out benchmarks/results/original-$$(date +%F)-$$(uname -m).json
 
 # Every version of one environment with all extras, as constraints.txt holds it (see CONTRIBUTING.md).
 lock:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from contentv.base.rng import numpy_generator
 from contentv.toyworld.dataset import Sample, sample
-from contentv.toyworld.oracle import check, read
+from contentv.toyworld.oracle import read
+from contentv.toyworld.reading import check
 from contentv.toyworld.scene import (
     BACKGROUNDS,
     COLOURS,

@@ -7,8 +7,8 @@ from contentv.base.errors import UserError, WorldError
 from contentv.base.files import read_json, write_json
 from contentv.data.config import ReadConfig, RenderConfig
 from contentv.toyworld.captions import parse
-from contentv.toyworld.oracle import check
 from contentv.toyworld.oracle import read as read_facts
+from contentv.toyworld.reading import check
 from contentv.video.io import read_video, write_video
 
 

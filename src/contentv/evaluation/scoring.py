@@ -8,7 +8,8 @@ from contentv.base.config import Config
 from contentv.base.errors import NumericsError
 from contentv.base.types import Frame, Frames
 from contentv.evaluation.questions import Kind, Question, Split, family
-from contentv.toyworld.oracle import Reading, check, read
+from contentv.toyworld.oracle import read
+from contentv.toyworld.reading import Reading, check
 
 _NUMBERS = ("nothing", "one object", "two objects")
 _MIRRORED = {"left": "right", "right": "left", "above": "below", "below": "above"}

@@ -10,7 +10,7 @@ from contentv.models.text import TextTowers, fitting_length
 from contentv.pipelines.jobs import Job
 from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.pipelines.studio import Studio
-from contentv.toyworld.oracle import SIDE
+from contentv.toyworld.fitting import SIDE
 
 
 class Toybench:

@@ -22,6 +22,10 @@ from torch import Tensor, nn
 
 Layer = Callable[[Tensor], Tensor]
 
+_LAYOUT = torch.channels_last
+# From this many channels on, a convolution saved is worth the additions it is traded for.
+_WIDE = 64
+
 
 class FrameDecoder:
     """Decodes one batch of videos, some latent frames a call; remembers what causality needs."""
@@ -58,7 +62,7 @@ class FrameDecoder:
     def __call__(self, latents: Tensor) -> Tensor:
         """The next latent frames [b c n h w] to their pictures [b c m 8h 8w]."""
         frames = latents.transpose(1, 2).transpose(0, 1).flatten(0, 1)
-        frames = frames.contiguous(memory_format=torch.channels_last)
+        frames = frames.contiguous(memory_format=_LAYOUT)
         for layer in self._layers:
             frames = layer(frames)
         return frames.unflatten(0, (-1, self._batch_size)).permute(1, 2, 0, 3, 4)
@@ -68,28 +72,61 @@ class _CausalConv:
     """A convolution that sees a frame and the two before it."""
 
     def __init__(self, conv: nn.Conv3d, batch_size: int) -> None:
-        # Newest tap first, so that a tap's place is how many frames back it looks.
-        taps = reversed(conv.weight.unbind(2))
-        self._taps = [tap.contiguous(memory_format=torch.channels_last) for tap in taps]
+        self._taps = [tap.contiguous(memory_format=_LAYOUT) for tap in conv.weight.unbind(2)]
         self._bias = conv.bias
         self._padding = conv.kernel_size[1] // 2
         self._batch_size = batch_size
         self._past: Tensor | None = None
+        wide = len(self._taps) == 3 and min(conv.in_channels, conv.out_channels) >= _WIDE
+        self._pair_taps = _pair_taps(*self._taps) if wide else None
 
     def __call__(self, frames: Tensor) -> Tensor:
-        newest, *older = self._taps
-        result = F.conv2d(frames, newest, self._bias, padding=self._padding)
-        if not older:
-            return result
+        if len(self._taps) == 1:
+            return F.conv2d(frames, self._taps[0], self._bias, padding=self._padding)
+        before = 2 * self._batch_size
         seen = frames if self._past is None else torch.cat([self._past, frames])
-        for lag, tap in enumerate(older, 1):
-            end = len(seen) - lag * self._batch_size
-            count = min(end, len(frames))
-            if count > 0:
-                earlier = seen[end - count : end]
-                result[-count:] += F.conv2d(earlier, tap, padding=self._padding)
-        self._past = seen[-len(older) * self._batch_size :].clone()
+        if self._pair_taps is not None and len(frames) % before == 0:
+            missing = before + len(frames) - len(seen)
+            blank = seen.new_zeros(missing, *seen.shape[1:])
+            padded = torch.cat([blank, seen]) if missing else seen
+            result = self._two_at_once(padded, *self._pair_taps)
+        else:
+            result = self._one_by_one(seen, len(frames))
+        self._past = seen[-before:].clone()
         return result
+
+    def _one_by_one(self, seen: Tensor, count: int) -> Tensor:
+        """The last `count` results; taps on frames before the first have nothing to add."""
+        *older, newest = self._taps
+        result = F.conv2d(seen[-count:], newest, self._bias, padding=self._padding)
+        for lag, tap in enumerate(reversed(older), 1):
+            end = len(seen) - lag * self._batch_size
+            rows = min(end, count)
+            if rows > 0:
+                earlier = seen[end - rows : end]
+                result[-rows:] += F.conv2d(earlier, tap, padding=self._padding)
+        return result
+
+    def _two_at_once(self, seen: Tensor, *taps: Tensor) -> Tensor:
+        """Two results from four convolutions and not six: Winograd's F(2, 3) along time."""
+        evens, odds = seen.unflatten(0, (-1, 2, self._batch_size)).unbind(1)
+        oldest, older, newer, newest = evens[:-1], odds[:-1], evens[1:], odds[1:]
+        mixed = (oldest - newer, older + newer, newer - older, older - newest)
+        biases = (None, self._bias, None, None)
+        a, b, c, d = (
+            F.conv2d(frames.flatten(0, 1), tap, bias, padding=self._padding)
+            for frames, tap, bias in zip(mixed, taps, biases, strict=True)
+        )
+        first, second = a.add_(b).add_(c), b.sub_(c).sub_(d)
+        pairs = [
+            result.movedim(1, -1).unflatten(0, (-1, self._batch_size)) for result in (first, second)
+        ]
+        return torch.stack(pairs, dim=1).flatten(0, 2).movedim(-1, 1)
+
+
+def _pair_taps(oldest: Tensor, middle: Tensor, newest: Tensor) -> tuple[Tensor, ...]:
+    ends = oldest + newest
+    return oldest, (ends + middle) / 2, (ends - middle) / 2, newest
 
 
 class _Norm:
@@ -135,7 +172,7 @@ class _Attention:
 
     def __call__(self, frames: Tensor) -> Tensor:
         attended: Tensor = self._block(frames.unsqueeze(2)).squeeze(2)
-        return attended.contiguous(memory_format=torch.channels_last)
+        return attended.contiguous(memory_format=_LAYOUT)
 
 
 class _Upsample:
@@ -159,4 +196,4 @@ class _Upsample:
         """[n*b 2c h w] to [2n*b c h w]: the first half of the channels is the earlier frame."""
         split = pairs.unflatten(1, (2, -1)).unflatten(0, (-1, self._batch_size))
         frames = split.transpose(1, 2).flatten(0, 2)
-        return frames.contiguous(memory_format=torch.channels_last)
+        return frames.contiguous(memory_format=_LAYOUT)

@@ -130,6 +130,7 @@ def finish_saved_folder(folder: Path, index: Mapping[str, Any]) -> None:
     parts = {
         name: _published_entry(name, entry)
         for name, entry in index.items()
+        if entry is not None
         if not name.startswith("_") or name in ("_class_name", "_diffusers_version")
     }
     write_json(folder / INDEX, parts)

@@ -180,6 +180,7 @@ _DEFAULTS = GenerationDefaults(
 _PICTURES = SigmaDensity(mean=0.0)
 # Motion is decided at high noise: clips visit it more often.
 _CLIPS = SigmaDensity(mean=0.5)
+_NOISIER = SigmaDensity(mean=1.0)
 
 TINY = TinyRecipe(
     autoencoder=StageConfig(
@@ -209,15 +210,18 @@ TINY = TinyRecipe(
     clips=16384,
     flow=StageConfig(
         name="flow",
-        steps=2700,
+        steps=3600,
         optimizer=OptimizerConfig(
-            name="muon", learning_rate=2e-3, warmup_steps=100, hold=0.7, final_ratio=0.02
+            name="muon", learning_rate=2e-3, warmup_steps=100, hold=0.401, final_ratio=0.02
         ),
         ema_decay=0.999,
     ),
     flow_phases=(
         LatentPhase(steps=500, clips=64, frames=1, density=_PICTURES),
-        LatentPhase(steps=2200, clips=48, frames=5, density=_CLIPS, long_every=6, long_clips=24),
+        LatentPhase(steps=1000, clips=48, frames=5, density=_CLIPS, long_every=6, long_clips=24),
+        LatentPhase(
+            steps=2100, clips=48, frames=5, density=_NOISIER, long_every=6, long_clips=24
+        ),
     ),
     defaults=_DEFAULTS,
 )

@@ -1,1 +1,1 @@
-"""A procedural world of short captioned videos whose every prompted fact can be read back from pixels."""
+"""A procedural world of captioned videos whose every prompted fact can be read from pixels."""

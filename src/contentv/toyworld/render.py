@@ -1,4 +1,4 @@
-"""Scene → pixels: signed distances with a one-pixel soft edge, over a background with a slow ripple."""
+"""Scene to pixels: signed distances with a soft edge, over a background with a slow ripple."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def border_tone(background: str) -> tuple[int, int, int]:
 
 
 def local_coordinates(body: Body, times: Array, size: int) -> tuple[Array, Array, Array]:
-    """Pixel centres in the object's turned frame, in pixels: u, v [t, h, w] and radius [t, 1, 1]."""
+    """Pixel centres in the object's turned frame: u, v [t h w] and radius [t 1 1], in pixels."""
     grid = np.arange(size, dtype=np.float32) + 0.5
     x, y, radius, angle = (
         (a + (b - a) * times).astype(np.float32)[:, None, None]
@@ -72,7 +72,7 @@ def local_coordinates(body: Body, times: Array, size: int) -> tuple[Array, Array
 
 
 def shape_distance(shape: str, u: Array, v: Array, radius: Array) -> Array:
-    """Signed distance in pixels (negative inside), exact near the edge, of a shape of visual radius `radius`."""
+    """Signed distance in pixels to a shape of visual radius `radius`; negative inside."""
     r = radius * np.float32(SCALE[shape])
     if shape == "circle":
         return np.sqrt(u * u + v * v) - r
@@ -80,8 +80,9 @@ def shape_distance(shape: str, u: Array, v: Array, radius: Array) -> Array:
         return np.maximum(np.abs(u), np.abs(v)) - r
     if shape == "triangle":
         # Equilateral, apex up, centred on its centroid: three half-planes at the inradius.
-        slant = np.float32(np.sqrt(3) / 2)
-        return np.maximum(np.maximum(slant * u - v / 2, -slant * u - v / 2), v) - r / 2
+        half = np.float32(0.5)
+        slanted: Array = np.float32(np.sqrt(3) / 2) * u
+        return np.maximum(np.maximum(slanted - half * v, -slanted - half * v), v) - half * r
     wide = np.maximum(np.abs(u) - r, np.abs(v) - r * np.float32(ARM))
     tall = np.maximum(np.abs(v) - r, np.abs(u) - r * np.float32(ARM))
     return np.minimum(wide, tall)

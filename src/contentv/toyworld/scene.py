@@ -1,7 +1,7 @@
 """The toy world's vocabulary and scenes: what can be in a clip, and how one is drawn at random.
 
-A scene is complete and exact: rendering it needs nothing else. Lengths are fractions of the frame's side,
-so the same scene renders at any size; times run from 0 (first frame) to 1 (last frame).
+A scene is complete and exact: rendering it needs nothing else. Lengths are fractions of the frame's
+side, so the same scene renders at any size; times run from 0 (first frame) to 1 (last frame).
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ Relation = Literal["left", "right", "above", "below"]
 Split = Literal["train", "seen", "held_out"]
 
 SHAPES: tuple[Shape, ...] = ("circle", "square", "triangle", "cross")
-# Chosen so that any two entries of both palettes are at least 88 apart in RGB (tested): a pixel's nearest entry is then safe under noise.
+# Any two tones that can meet in a clip are at least 88 apart in RGB (tested): a pixel's nearest
+# entry is then safe under noise.
 COLOURS: dict[Colour, tuple[int, int, int]] = {
     "red": (215, 35, 45),
     "green": (35, 165, 60),
@@ -59,9 +60,9 @@ EDGE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One object and its straight path: every attribute moves linearly from its first to its second value.
+    """One object and its path: every attribute goes linearly from its first to its second value.
 
-    `radius`, `x`, `y` are (start, end) as fractions of the side; `angle` is (start, end) in radians.
+    `radius`, `x`, `y` are (start, end) as fractions of the side; `angle` likewise in radians.
     """
 
     shape: Shape
@@ -77,8 +78,8 @@ class Body:
 class Scene:
     """One clip's contents with the facts that are true of it.
 
-    `facts` maps a fact's name to its value: shape, colour, motion, background, style, camera always;
-    speed, size, relation, shape2, colour2 where they apply.
+    `facts` maps a fact's name to its value: shape, colour, motion, background, style, camera
+    always; speed, size, relation, shape2, colour2 where they apply.
     """
 
     bodies: tuple[Body, ...]
@@ -220,7 +221,8 @@ def _two_bodies(rng: np.random.Generator, split: Split) -> Scene:
     )
     background = _background(rng)
     facts = {
-        "shape": shape, "colour": colour, "shape2": shape2, "colour2": colour2, "relation": relation,
+        "shape": shape, "colour": colour, "shape2": shape2, "colour2": colour2,
+        "relation": relation,
         "motion": "still", "style": "flat", "background": background, "camera": "still",
     }  # fmt: skip
     return Scene(bodies, background, _phase(rng), 0.0, facts)

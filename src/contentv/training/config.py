@@ -10,9 +10,9 @@ from contentv.base.config import Config
 class OptimizerConfig(Config):
     """AdamW, or Muon for the blocks' matrices with AdamW for the rest.
 
-    `learning_rate` means the same for both: Muon's updates are scaled to AdamW's typical size. After
-    the warm-up it holds for the share `hold` of the run, then falls along half a cosine; until it
-    falls, a run may be made longer or shorter without a difference.
+    `learning_rate` means the same for both: Muon's updates are scaled to AdamW's typical size.
+    After the warm-up it holds for the share `hold` of the run, then falls along half a cosine;
+    until it falls, a run may be made longer or shorter without a difference.
     """
 
     name: Literal["adamw", "muon"] = "adamw"

@@ -16,16 +16,17 @@ def features(first: int, count: int) -> Features:
 
 
 def write(folder: Path, *, encoder: str = "e1") -> None:
-    # The later shard is written first: order is by name.
     write_shard(folder / "clips-00000004.safetensors", features(4, 2), encoder=encoder)
     write_shard(folder / "clips-00000000.safetensors", features(0, 4), encoder=encoder)
 
 
 def test_shards_are_joined_in_order_with_their_captions(tmp_path: Path) -> None:
     write(tmp_path)
+    for first in (14, 6, 12, 8, 10):  # a folder lists its files in any order
+        write_shard(tmp_path / f"clips-{first:08d}.safetensors", features(first, 2), encoder="e1")
     loaded = load_shards(tmp_path, encoder="e1")
-    expected = features(0, 6)
-    assert len(loaded) == 6
+    expected = features(0, 16)
+    assert len(loaded) == 16
     assert torch.equal(loaded.mean.float(), expected.mean)
     assert torch.equal(loaded.logvar.float(), expected.logvar)
     assert (loaded.short, loaded.long) == (expected.short, expected.long)

@@ -121,9 +121,9 @@ def test_captions_and_latents_are_of_the_clip_they_are_said_to_be() -> None:
 
 
 def test_every_clip_comes_once_per_pass_through_all_phases() -> None:
-    draw = batches()
-    order = [key for step in range(66) for key in draw(step).keys]
-    assert len(order) == 6 * 4 + 40 * 3 + 20 * 2
+    draw = batches(PICTURES, VIDEOS, PICTURES)
+    order = [key for step in range(72) for key in draw(step).keys]
+    assert len(order) == 6 * 4 + (40 * 3 + 20 * 2) + 6 * 4
     passes = [order[i : i + CLIPS] for i in range(0, len(order) - CLIPS, CLIPS)]
     assert all(Counter(one) == Counter(map(str, range(CLIPS))) for one in passes)
     assert len({tuple(one) for one in passes}) == len(passes)

@@ -1,8 +1,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -92,36 +90,40 @@ def test_a_folder_that_was_being_removed_does_not_count(
     assert latest(tmp_path) is None
 
 
-KILLED = """
-import os, signal, sys
-import torch
-from pathlib import Path
-from contentv.distributed import checkpoint
-real, wanted = checkpoint.save_file, int(sys.argv[2])
-count = 0
-def save_file(tensors, path, *rest):
-    global count
-    count += 1
-    if count == wanted:
-        path.write_bytes(b"half a file")
+def die_at_file(number: int) -> None:
+    """Make the writing of that file of a checkpoint, counted from 1, end in the process's death."""
+    written = 0
+
+    def save_file(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        nonlocal written
+        written += 1
+        if written == number:
+            path.write_bytes(b"half a file")
+            os.kill(os.getpid(), signal.SIGKILL)
+        save_tensors(tensors, path)
+
+    def write_json(_: Path, __: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
-    real(tensors, path, *rest)
-def write_json(path, content):
-    os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.save_file = save_file
-checkpoint.write_json = write_json
-groups = {name: {"x": torch.zeros(4)} for name in ("model", "ema", "optimizer")}
-checkpoint.save(Path(sys.argv[1]), checkpoint.Checkpoint(2, groups, {}))
-"""
+
+    save_tensors = checkpoint.save_file
+    checkpoint.save_file = save_file
+    checkpoint.write_json = write_json
 
 
 @pytest.mark.parametrize("file", [2, 4], ids=["inside the second file", "before state.json"])
 def test_a_kill_between_files_leaves_the_checkpoint_before(tmp_path: Path, file: int) -> None:
     save(tmp_path, made(1))
-    command = [sys.executable, "-c", KILLED, str(tmp_path), str(file)]
-    source = str(Path(checkpoint.__file__).parents[2])
-    done = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": source})
-    assert done.returncode == -signal.SIGKILL
+    child = os.fork()
+    if child == 0:
+        try:
+            die_at_file(file)
+            save(tmp_path, made(2))
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert len(names(tmp_path)) == 2  # the half-written folder, under a name that does not count
     assert latest(tmp_path) == tmp_path / "step-00000001"
     assert load(tmp_path / "step-00000001").step == 1
     save(tmp_path, made(2))  # what the killed process left is in nobody's way, and goes

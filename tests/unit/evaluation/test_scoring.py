@@ -9,7 +9,8 @@ from contentv.base.types import Frame
 from contentv.evaluation.config import EvaluateConfig
 from contentv.evaluation.questions import Question, ask
 from contentv.evaluation.scoring import Row, judge, psnr, score, seen_as
-from contentv.toyworld.oracle import check, read
+from contentv.toyworld.oracle import read
+from contentv.toyworld.reading import check
 from contentv.toyworld.render import render
 
 

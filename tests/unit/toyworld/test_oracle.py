@@ -8,7 +8,8 @@ import pytest
 
 from contentv.base.rng import numpy_generator
 from contentv.toyworld.dataset import Sample, sample
-from contentv.toyworld.oracle import NOTHING, Reading, check, read
+from contentv.toyworld.oracle import read
+from contentv.toyworld.reading import NOTHING, Reading, check
 from contentv.toyworld.render import render
 from contentv.toyworld.scene import Scene
 

@@ -105,7 +105,7 @@ def test_muon_moves_a_matrix_as_far_as_adamw_does() -> None:
     weight.grad = torch.randn_like(weight)
     muon.step()
     moved = (weight.detach() - before).square().mean().sqrt()
-    assert 0.1 * 0.1 < moved < 0.1 * 0.4
+    assert 0.15 * 0.1 < moved < 0.25 * 0.1
 
 
 def test_muon_without_blocks_is_refused() -> None:

@@ -1,0 +1,198 @@
+"""`contentv train smoke`: all stages of the tiny recipe in seconds, killed and resumed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from contentv.base.errors import UserError
+from contentv.data.source import LatentBatches
+from contentv.distributed.checkpoint import latest
+from contentv.models.zoo import TEXT_LENGTHS
+from contentv.pipelines.folder import check_folder
+from contentv.pipelines.pipeline import ContentVPipeline
+from contentv.recipes import tiny
+from contentv.recipes.config import TrainConfig
+from contentv.recipes.run import run
+from contentv.training.trainer import Interrupted
+
+STAGES = ("autoencoder3d", "decoder", "flow")
+
+
+def train(out: Path) -> Path:
+    return run(TrainConfig(recipe="smoke", out=out, compiled=False)).model
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of every safetensors file, by file and name."""
+    return {
+        f"{file.relative_to(folder)}:{name}": tensor
+        for file in sorted(folder.rglob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    return [name for name in ours if not torch.equal(ours[name], theirs[name])]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that never stopped."""
+    out = tmp_path_factory.mktemp("finished")
+    train(out)
+    return out / "smoke"
+
+
+def test_the_trained_folder_is_whole_and_generates(finished: Path) -> None:
+    check_folder(finished / "model")
+    assert {tensor.dtype for tensor in weights(finished / "model").values()} == {torch.bfloat16}
+    pipe = ContentVPipeline.from_pretrained(finished / "model", torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    videos = pipe(
+        "A red circle moves right",
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(0),
+        output_type="np",
+    ).frames
+    assert np.asarray(videos).shape == (1, 17, 64, 64, 3)
+    defaults = pipe.config.generation_defaults
+    assert (defaults["num_frames"], defaults["fps"]) == (17, 8)
+    assert tuple(defaults["text_lengths"]) == TEXT_LENGTHS
+    assert pipe.scheduler.config.shift == defaults["flow_shift"]
+
+
+def test_the_folder_holds_the_averages_and_the_statistics_of_its_latents(finished: Path) -> None:
+    pipe = ContentVPipeline.from_pretrained(finished / "model", torch_dtype=torch.float32)
+    average = load_file(latest(finished / "flow") / "ema.safetensors")
+    for name, value in pipe.transformer.state_dict().items():
+        assert torch.equal(value, average[f"transformer.{name}"].bfloat16().float()), name
+    decoder = load_file(latest(finished / "decoder") / "ema.safetensors")
+    for name, value in pipe.vae.state_dict().items():
+        assert torch.equal(value, decoder[name].bfloat16().float()), name
+    shard = load_file(next((finished / "features").iterdir()))
+    mean = shard["mean"].float().mean((0, 2, 3, 4))
+    assert torch.allclose(torch.tensor(pipe.vae.config.latents_mean), mean, atol=1e-5)
+    assert not torch.allclose(mean, torch.zeros(16), atol=1e-3)
+
+
+def test_no_trace_of_temporary_folders_is_left(finished: Path) -> None:
+    assert not [path for path in finished.rglob("*") if ".part" in path.name]
+    configs = [path.read_text() for path in (finished / "model").rglob("*.json")]
+    assert not [text for text in configs if ".part" in text or str(finished) in text]
+
+
+def test_training_again_changes_nothing(finished: Path) -> None:
+    before = weights(finished)
+    train(finished.parent)
+    after = weights(finished)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from contentv.data.source import LatentBatches
+from contentv.recipes.config import TrainConfig
+from contentv.recipes.run import run
+def draw(batches, step, real=LatentBatches.__call__):
+    if step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(batches, step)
+torch.set_num_threads(1)
+LatentBatches.__call__ = draw
+run(TrainConfig(recipe="smoke", out=Path(sys.argv[1]), compiled=False))
+"""
+
+
+def test_killed_in_mid_stage_and_resumed_the_weights_are_bitwise_the_same(
+    finished: Path, tmp_path: Path
+) -> None:
+    source = str(Path(tiny.__file__).parents[2])
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        check=False,
+        env={**os.environ, "PYTHONPATH": source},
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (tmp_path / "smoke" / "model").exists()
+    assert latest(tmp_path / "smoke" / "flow").name == "step-00000002"  # a step is lost
+    torch.manual_seed(99)
+    train(tmp_path)
+    assert differences(finished, tmp_path / "smoke") == []
+
+
+def test_sigterm_saves_the_stage_stops_the_run_and_it_goes_on_exactly(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = LatentBatches.__call__
+
+    def draw(batches: LatentBatches, step: int) -> object:
+        if step == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return real(batches, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LatentBatches, "__call__", draw)
+        with pytest.raises(Interrupted, match="flow: saved at step 1"):
+            train(tmp_path)
+    assert latest(tmp_path / "smoke" / "flow").name == "step-00000001"
+    assert not (tmp_path / "smoke" / "model").exists()
+    train(tmp_path)
+    assert differences(finished / "model", tmp_path / "smoke" / "model") == []
+
+
+def copied(finished: Path, out: Path) -> Path:
+    """A finished run without its large files: enough to be refused."""
+    for stage in STAGES:
+        state = latest(finished / stage) / "state.json"
+        target = out / stage / state.parent.name
+        target.mkdir(parents=True)
+        (target / "state.json").write_bytes(state.read_bytes())
+    (out / "run.yaml").write_bytes((finished / "run.yaml").read_bytes())
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "stage"),
+    [
+        ({"autoencoder_phases": tiny.SMOKE.autoencoder_phases[::-1]}, "autoencoder"),
+        ({"clips": 8}, "flow"),
+        ({"seed": 1}, "flow"),
+    ],
+)
+def test_other_data_for_a_stage_that_has_begun_is_refused(
+    finished: Path, tmp_path: Path, change: dict[str, object], stage: str
+) -> None:
+    recipe = tiny.SMOKE.model_copy(update=change)
+    folder = copied(finished, tmp_path)
+    before = (folder / "run.yaml").read_bytes()
+    with pytest.raises(UserError, match=f"stage {stage} began with other {next(iter(change))}"):
+        tiny.train(recipe, folder, compiled=False)
+    assert (folder / "run.yaml").read_bytes() == before
+
+
+def test_features_of_another_number_of_clips_are_refused(finished: Path, tmp_path: Path) -> None:
+    recipe = tiny.SMOKE.model_copy(update={"clips": 12})
+    vae = ContentVPipeline.from_pretrained(finished / "model").vae.float()
+    tiny.encode(tiny.SMOKE, vae, tmp_path, compiled=False)
+    with pytest.raises(UserError, match="holds 16 clips, the recipe has 12"):
+        tiny.encode(recipe, vae, tmp_path, compiled=False)
+
+
+def test_phases_must_fill_their_stage() -> None:
+    settings = tiny.SMOKE.model_dump()
+    settings["flow"]["steps"] += 1
+    with pytest.raises(ValueError, match=r"flow\.steps=5: its phases have 4 steps together"):
+        tiny.TinyRecipe.model_validate(settings)
