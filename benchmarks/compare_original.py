@@ -2,13 +2,13 @@
 
     python benchmarks/compare_original.py --original DIR --out benchmarks/results/NAME.json
 
-DIR holds `contentv_transformer.py` and `contentv_pipeline.py` of github.com/bytedance/ContentV, which
-is not part of this repository. A random checkpoint of medium size is made with the text widths that
-the original fixes (4096 and 2048). Original and ours then make the same videos in turn, and the time
-of each stage is taken: text until the first call of the transformer, denoising until the end of its
-last, decoding until the video is there. On a CPU shared with others, `--clock cpu` counts the time
-that the process computed and not the time it waited. Exit code 1 when the latents differ by more
-than 1e-4.
+DIR holds `contentv_transformer.py` and `contentv_pipeline.py` of github.com/bytedance/ContentV,
+which is not part of this repository. A random checkpoint of medium size is made with the text
+widths that the original fixes (4096 and 2048). Original and ours then make the same videos in turn,
+and the time of each stage is taken: text until the first call of the transformer, denoising until
+the end of its last, decoding until the video is there. On a CPU shared with others, `--clock cpu`
+counts the time that the process computed and not the time it waited. Exit code 1 when the latents
+differ by more than 1e-4.
 """
 
 import argparse

@@ -22,6 +22,7 @@ from contentv.recipes.config import TrainConfig
 from contentv.recipes.run import run
 from contentv.training.trainer import Interrupted
 
+CPU = tiny.Compute(torch.device("cpu"), compiled=False)
 STAGES = ("autoencoder3d", "decoder", "flow")
 
 
@@ -115,6 +116,7 @@ run(TrainConfig(recipe="smoke", out=Path(sys.argv[1]), compiled=False))
 """
 
 
+@pytest.mark.timeout(300)  # another process imports torch meanwhile
 def test_killed_in_mid_stage_and_resumed_the_weights_are_bitwise_the_same(
     finished: Path, tmp_path: Path
 ) -> None:
@@ -179,16 +181,16 @@ def test_other_data_for_a_stage_that_has_begun_is_refused(
     folder = copied(finished, tmp_path)
     before = (folder / "run.yaml").read_bytes()
     with pytest.raises(UserError, match=f"stage {stage} began with other {next(iter(change))}"):
-        tiny.train(recipe, folder, compiled=False)
+        tiny.train(recipe, folder, CPU)
     assert (folder / "run.yaml").read_bytes() == before
 
 
 def test_features_of_another_number_of_clips_are_refused(finished: Path, tmp_path: Path) -> None:
     recipe = tiny.SMOKE.model_copy(update={"clips": 12})
     vae = ContentVPipeline.from_pretrained(finished / "model").vae.float()
-    tiny.encode(tiny.SMOKE, vae, tmp_path, compiled=False)
+    tiny.encode(tiny.SMOKE, vae, tmp_path, CPU)
     with pytest.raises(UserError, match="holds 16 clips, the recipe has 12"):
-        tiny.encode(recipe, vae, tmp_path, compiled=False)
+        tiny.encode(recipe, vae, tmp_path, CPU)
 
 
 def test_phases_must_fill_their_stage() -> None:

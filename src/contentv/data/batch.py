@@ -1,6 +1,6 @@
 """What one training step consumes, noise included: nothing random is drawn after this."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,10 @@ class VideoBatch:
     noise: Tensor
     keys: tuple[str, ...]
 
+    def to(self, device: torch.device) -> "VideoBatch":
+        """The same batch on `device`."""
+        return replace(self, video=self.video.to(device), noise=self.noise.to(device))
+
 
 @dataclass(frozen=True)
 class LatentBatch:
@@ -35,3 +39,12 @@ class LatentBatch:
     sigma: Tensor
     captions: tuple[str, ...]
     keys: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "LatentBatch":
+        """The same batch on `device`."""
+        return replace(
+            self,
+            latents=self.latents.to(device),
+            noise=self.noise.to(device),
+            sigma=self.sigma.to(device),
+        )

@@ -39,10 +39,12 @@ class FeatureEncoder:
 
     @torch.no_grad()
     def encode(self, clips: Frames) -> Posterior:
-        """Posterior of raw latents for bytes [b t h w 3], float32."""
+        """Posterior of raw latents for bytes [b t h w 3], float32, on the CPU."""
         encode = _compiled_encode() if self.compiled else encode_clip
-        with torch.autocast("cpu", torch.bfloat16):
-            moments = [encode(self.vae, video_tensor(group)).float() for group in _groups(clips)]
+        device = self.vae.device
+        with torch.autocast(device.type, torch.bfloat16):
+            videos = (video_tensor(group).to(device) for group in _groups(clips))
+            moments = [encode(self.vae, video).float().cpu() for video in videos]
         return Posterior(*torch.cat(moments)[: len(clips)].chunk(2, dim=1))
 
 

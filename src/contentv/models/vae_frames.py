@@ -23,8 +23,6 @@ from torch import Tensor, nn
 Layer = Callable[[Tensor], Tensor]
 
 _LAYOUT = torch.channels_last
-# From this many channels on, a convolution saved is worth the additions it is traded for.
-_WIDE = 64
 
 
 class FrameDecoder:
@@ -72,61 +70,28 @@ class _CausalConv:
     """A convolution that sees a frame and the two before it."""
 
     def __init__(self, conv: nn.Conv3d, batch_size: int) -> None:
-        self._taps = [tap.contiguous(memory_format=_LAYOUT) for tap in conv.weight.unbind(2)]
+        # Newest tap first, so that a tap's place is how many frames back it looks.
+        taps = reversed(conv.weight.unbind(2))
+        self._taps = [tap.contiguous(memory_format=_LAYOUT) for tap in taps]
         self._bias = conv.bias
         self._padding = conv.kernel_size[1] // 2
         self._batch_size = batch_size
         self._past: Tensor | None = None
-        wide = len(self._taps) == 3 and min(conv.in_channels, conv.out_channels) >= _WIDE
-        self._pair_taps = _pair_taps(*self._taps) if wide else None
 
     def __call__(self, frames: Tensor) -> Tensor:
-        if len(self._taps) == 1:
-            return F.conv2d(frames, self._taps[0], self._bias, padding=self._padding)
-        before = 2 * self._batch_size
+        newest, *older = self._taps
+        result = F.conv2d(frames, newest, self._bias, padding=self._padding)
+        if not older:
+            return result
         seen = frames if self._past is None else torch.cat([self._past, frames])
-        if self._pair_taps is not None and len(frames) % before == 0:
-            missing = before + len(frames) - len(seen)
-            blank = seen.new_zeros(missing, *seen.shape[1:])
-            padded = torch.cat([blank, seen]) if missing else seen
-            result = self._two_at_once(padded, *self._pair_taps)
-        else:
-            result = self._one_by_one(seen, len(frames))
-        self._past = seen[-before:].clone()
-        return result
-
-    def _one_by_one(self, seen: Tensor, count: int) -> Tensor:
-        """The last `count` results; taps on frames before the first have nothing to add."""
-        *older, newest = self._taps
-        result = F.conv2d(seen[-count:], newest, self._bias, padding=self._padding)
-        for lag, tap in enumerate(reversed(older), 1):
+        for lag, tap in enumerate(older, 1):
             end = len(seen) - lag * self._batch_size
-            rows = min(end, count)
-            if rows > 0:
-                earlier = seen[end - rows : end]
-                result[-rows:] += F.conv2d(earlier, tap, padding=self._padding)
+            count = min(end, len(frames))
+            if count > 0:
+                earlier = seen[end - count : end]
+                result[-count:] += F.conv2d(earlier, tap, padding=self._padding)
+        self._past = seen[-len(older) * self._batch_size :].clone()
         return result
-
-    def _two_at_once(self, seen: Tensor, *taps: Tensor) -> Tensor:
-        """Two results from four convolutions and not six: Winograd's F(2, 3) along time."""
-        evens, odds = seen.unflatten(0, (-1, 2, self._batch_size)).unbind(1)
-        oldest, older, newer, newest = evens[:-1], odds[:-1], evens[1:], odds[1:]
-        mixed = (oldest - newer, older + newer, newer - older, older - newest)
-        biases = (None, self._bias, None, None)
-        a, b, c, d = (
-            F.conv2d(frames.flatten(0, 1), tap, bias, padding=self._padding)
-            for frames, tap, bias in zip(mixed, taps, biases, strict=True)
-        )
-        first, second = a.add_(b).add_(c), b.sub_(c).sub_(d)
-        pairs = [
-            result.movedim(1, -1).unflatten(0, (-1, self._batch_size)) for result in (first, second)
-        ]
-        return torch.stack(pairs, dim=1).flatten(0, 2).movedim(-1, 1)
-
-
-def _pair_taps(oldest: Tensor, middle: Tensor, newest: Tensor) -> tuple[Tensor, ...]:
-    ends = oldest + newest
-    return oldest, (ends + middle) / 2, (ends - middle) / 2, newest
 
 
 class _Norm:

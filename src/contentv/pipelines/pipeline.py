@@ -250,9 +250,9 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
         state = {name: t if t is None else t.to(device, dtype) for name, t in tensors}
         sigmas = np.linspace(1.0, 0.0, settings.num_inference_steps + 1)[:-1]
         scheduler.set_timesteps(sigmas=sigmas, device=device)
-        videos: Videos = self._denoise(state, scheduler, callback_on_step_end, callback_names)
-        if output_type != "latent":
-            videos = decode_videos(self.vae, state["latents"], output_type)
+        final = self._denoise(state, scheduler, callback_on_step_end, callback_names)
+        is_latent = output_type == "latent"
+        videos = final if is_latent else decode_videos(self.vae, final, output_type)
         self.maybe_free_model_hooks()
         return ContentVPipelineOutput(frames=videos) if return_dict else (videos,)
 

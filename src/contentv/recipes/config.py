@@ -19,6 +19,7 @@ class TrainConfig(Config):
     out: Path = Field(
         Path("runs"), description="folder of runs; this one gets a folder of its recipe's name"
     )
+    device: str | None = Field(None, description="where to compute (default: the best there is)")
     compiled: bool = Field(
         True, description="train compiled networks: a slow start, then faster steps"
     )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from contentv.base.device import pick_device
 from contentv.recipes import tiny
 from contentv.recipes.config import TrainConfig
 
@@ -22,4 +23,5 @@ class TrainResult:
 def run(config: TrainConfig) -> TrainResult:
     """Train; every stage resumes from its newest checkpoint, finished stages are skipped."""
     recipe = _RECIPES[config.recipe]
-    return TrainResult(tiny.train(recipe, config.out / config.recipe, compiled=config.compiled))
+    compute = tiny.Compute(pick_device(config.device), compiled=config.compiled)
+    return TrainResult(tiny.train(recipe, config.out / config.recipe, compute))

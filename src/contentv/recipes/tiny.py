@@ -4,6 +4,7 @@ The order follows what was measured: pictures before clips, short captions befor
 transformer before the autoencoder can draw what the captions say.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -48,6 +49,14 @@ _READS = {
 }
 
 
+@dataclass(frozen=True)
+class Compute:
+    """Where and how a run computes; `compiled` pays minutes at the start for faster steps."""
+
+    device: torch.device
+    compiled: bool = True
+
+
 class TinyRecipe(Config):
     """Three trained stages, with the encoding of `clips` clips of row `seed` before the last."""
 
@@ -71,16 +80,16 @@ class TinyRecipe(Config):
         return self
 
 
-def train(recipe: TinyRecipe, folder: Path, *, compiled: bool) -> Path:
+def train(recipe: TinyRecipe, folder: Path, compute: Compute) -> Path:
     """Run all stages under `folder`, each from its newest checkpoint; returns the model folder."""
     _refuse_changes(recipe, folder)
     save_yaml(recipe, folder / _RUN)
-    vae = train_autoencoder(recipe, folder, compiled=compiled)
-    train_decoder(recipe, vae, folder, compiled=compiled)
-    features = encode(recipe, vae, folder, compiled=compiled)
+    vae = train_autoencoder(recipe, folder, compute)
+    train_decoder(recipe, vae, folder, compute)
+    features = encode(recipe, vae, folder, compute)
     mean, std = latent_statistics(features)
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
-    return train_flow(recipe, vae, features, folder, compiled=compiled)
+    return train_flow(recipe, vae, features, folder, compute)
 
 
 def _refuse_changes(recipe: TinyRecipe, folder: Path) -> None:
@@ -97,34 +106,34 @@ def _refuse_changes(recipe: TinyRecipe, folder: Path) -> None:
             )
 
 
-def train_autoencoder(recipe: TinyRecipe, folder: Path, *, compiled: bool) -> AutoencoderKLWan:
+def train_autoencoder(recipe: TinyRecipe, folder: Path, compute: Compute) -> AutoencoderKLWan:
     """Stage autoencoder3d; returns the averaged network, frozen."""
     stage = recipe.autoencoder
     torch.manual_seed(stage.seed)
-    vae = tiny_autoencoder()
+    vae = tiny_autoencoder().to(compute.device)
     batches = ToyVideoBatches(stage.seed, stage.name, recipe.autoencoder_phases)
-    objective = AutoencoderObjective(vae, compiled=compiled)
+    objective = AutoencoderObjective(vae, compiled=compute.compiled)
     state = Trainer(objective, batches, stage, folder / stage.name).run()
     load_untied(vae, state.ema)
     return vae.eval().requires_grad_(False)
 
 
 def train_decoder(
-    recipe: TinyRecipe, vae: AutoencoderKLWan, folder: Path, *, compiled: bool
+    recipe: TinyRecipe, vae: AutoencoderKLWan, folder: Path, compute: Compute
 ) -> None:
     """Stage decoder: sharpen the decoder of `vae` in place; latents stay what they are."""
     vae.train().requires_grad_(True)
     stage = recipe.decoder
     batches = ToyVideoBatches(stage.seed, stage.name, recipe.decoder_phases)
-    objective = AutoencoderObjective(vae, decoder_only=True, compiled=compiled)
+    objective = AutoencoderObjective(vae, decoder_only=True, compiled=compute.compiled)
     state = Trainer(objective, batches, stage, folder / stage.name).run()
     load_untied(vae, state.ema)
     vae.eval().requires_grad_(False)
 
 
-def encode(recipe: TinyRecipe, vae: AutoencoderKLWan, folder: Path, *, compiled: bool) -> Features:
+def encode(recipe: TinyRecipe, vae: AutoencoderKLWan, folder: Path, compute: Compute) -> Features:
     """Latents of the training clips, made once."""
-    encoder = FeatureEncoder(vae, compiled=compiled)
+    encoder = FeatureEncoder(vae, compiled=compute.compiled)
     folder = folder / "features"
     shards = encode_toyworld(encoder, folder, clips=recipe.clips, seed=recipe.seed)
     with progress(-(-recipe.clips // SHARD_CLIPS), f"encode, {SHARD_CLIPS} clips each") as bar:
@@ -140,7 +149,7 @@ def encode(recipe: TinyRecipe, vae: AutoencoderKLWan, folder: Path, *, compiled:
 
 
 def train_flow(
-    recipe: TinyRecipe, vae: AutoencoderKLWan, features: Features, folder: Path, *, compiled: bool
+    recipe: TinyRecipe, vae: AutoencoderKLWan, features: Features, folder: Path, compute: Compute
 ) -> Path:
     """Stage flow: transformer and text towers together; writes the model folder."""
     stage = recipe.flow
@@ -149,8 +158,9 @@ def train_flow(
     mean, std = (torch.tensor(vae.config[key]) for key in ("latents_mean", "latents_std"))
     batches = LatentBatches(features, mean, std, stage.seed, stage.name, recipe.flow_phases)
     objective = FlowMatchingObjective(
-        transformer, towers, text_lengths=TEXT_LENGTHS, compiled=compiled
+        transformer, towers, text_lengths=TEXT_LENGTHS, compiled=compute.compiled
     )
+    objective.networks.to(compute.device)
     state = Trainer(objective, batches, stage, folder / stage.name).run()
     load_untied(objective.networks, state.ema)
     model = folder / "model"
@@ -219,9 +229,7 @@ TINY = TinyRecipe(
     flow_phases=(
         LatentPhase(steps=500, clips=64, frames=1, density=_PICTURES),
         LatentPhase(steps=1000, clips=48, frames=5, density=_CLIPS, long_every=6, long_clips=24),
-        LatentPhase(
-            steps=2100, clips=48, frames=5, density=_NOISIER, long_every=6, long_clips=24
-        ),
+        LatentPhase(steps=2100, clips=48, frames=5, density=_NOISIER, long_every=6, long_clips=24),
     ),
     defaults=_DEFAULTS,
 )

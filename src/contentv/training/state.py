@@ -67,7 +67,7 @@ class TrainState:
             )
         _refuse_changes(path, loaded.values["config"], values)
         load_untied(self.networks, loaded.tensors["model"])
-        self.ema = dict(loaded.tensors["ema"])
+        self.ema = {k: v.to(self.ema[k].device) for k, v in loaded.tensors["ema"].items()}
         _join_optimizers(self.optimizers, loaded.tensors["optimizer"], loaded.values["optimizers"])
         self.step = loaded.step
         return True

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,16 +22,20 @@ from contentv.training.state import TrainState
 _log = get_logger(__name__)
 
 
-class Keyed(Protocol):
-    """A batch knows the names of its samples, to tell them in an error."""
+class Batch(Protocol):
+    """A batch knows the names of its samples, to tell them in an error, and can be moved."""
 
     @property
     def keys(self) -> tuple[str, ...]:
         """One name per sample."""
         ...
 
+    def to(self, device: torch.device) -> Self:
+        """The same batch on `device`."""
+        ...
 
-BatchT = TypeVar("BatchT", bound=Keyed)
+
+BatchT = TypeVar("BatchT", bound=Batch)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,6 +46,7 @@ class Trainer(Generic[BatchT]):
     """Runs one stage from its newest checkpoint to its last step.
 
     `batches(step)` must be pure: then a resumed run sees exactly what the uninterrupted one saw.
+    It computes where the objective's networks are.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Trainer(Generic[BatchT]):
         folder: Path,
     ) -> None:
         self.objective, self.batches, self.config, self.folder = objective, batches, config, folder
+        self._device = next(objective.networks.parameters()).device
         optimizers = build_optimizers(objective.networks.named_parameters(), config.optimizer)
         self.state = TrainState.start(objective.networks, optimizers)
 
@@ -91,8 +97,8 @@ class Trainer(Generic[BatchT]):
             metrics.report(self.state.step)
 
     def _update(self, batch: BatchT, rate: float) -> tuple[dict[str, Tensor], float]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bf16):
-            losses = self.objective.losses(batch)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.config.bf16):
+            losses = self.objective.losses(batch.to(self._device))
         losses["loss"].mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(
             self.objective.networks.parameters(), self.config.max_grad_norm

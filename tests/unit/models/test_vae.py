@@ -5,6 +5,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from contentv.models import vae as autoencoder
+from contentv.models.vae_frames import FrameDecoder
 from contentv.models.zoo import tiny_autoencoder
 from contentv.video.shapes import ScaleFactors
 
@@ -17,6 +18,13 @@ def vae() -> AutoencoderKLWan:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model
+
+
+@pytest.fixture
+def wide_vae() -> AutoencoderKLWan:
+    """The published autoencoder's form, four levels and whole pixels, with fewer channels."""
+    torch.manual_seed(0)
+    return AutoencoderKLWan(base_dim=8, z_dim=16, num_res_blocks=1).eval()
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +94,29 @@ def test_tiling_and_slicing_are_left_to_diffusers(vae: AutoencoderKLWan, mode: s
     expected = autoencoder.decode(vae, latents)
     getattr(vae, f"enable_{mode}")()
     torch.testing.assert_close(autoencoder.decode(vae, latents), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_the_decoder_for_cpus_gives_what_diffusers_gives(
+    wide_vae: AutoencoderKLWan, batch: int, frames: int
+) -> None:
+    latents = torch.randn(batch, 16, frames, 4, 6)
+    assert FrameDecoder.fits(wide_vae, latents)
+    expected = wide_vae.decode(autoencoder.denormalize(wide_vae, latents)).sample
+    for pixels_per_call in (1, 2**30):
+        autoencoder_pieces = autoencoder.iter_decode(wide_vae, latents)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(autoencoder, "_PIXELS_PER_CALL", pixels_per_call)
+            got = torch.cat(list(autoencoder_pieces), dim=2)
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_other_devices_dtypes_and_training_use_diffusers_decoder(
+    wide_vae: AutoencoderKLWan,
+) -> None:
+    latents = torch.randn(1, 16, 1, 2, 2)
+    assert not FrameDecoder.fits(wide_vae, latents.to("meta"))
+    assert not FrameDecoder.fits(wide_vae, latents.bfloat16())
+    with torch.enable_grad():
+        assert not FrameDecoder.fits(wide_vae, latents)

@@ -150,6 +150,9 @@ class Numbers:
     values: Tensor
     keys: tuple[str, ...] = ("first", "second", "third")
 
+    def to(self, device: torch.device) -> "Numbers":
+        return Numbers(self.values.to(device), self.keys)
+
 
 @dataclass
 class Line:

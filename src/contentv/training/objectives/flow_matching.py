@@ -36,7 +36,8 @@ class FlowMatchingObjective:
     def losses(self, batch: LatentBatch) -> dict[str, Tensor]:
         """Per-sample squared error [b]."""
         length = fitting_length(self.towers, batch.captions, self.text_lengths)
-        text = embed(self.towers, tokenize(self.towers, batch.captions, max_length_3=length))
+        tokens = tokenize(self.towers, batch.captions, max_length_3=length)
+        text = embed(self.towers, tokens.to(batch.latents.device))
         predicted = self.transformer(
             add_noise(batch.latents, batch.noise, batch.sigma),
             encoder_hidden_states=text.sequence,
