@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130  # what shells expect of a program ended by Ctrl-C: 128 + 2
 _TERMINATED = 143  # and by SIGTERM: 128 + 15
+# Libraries set their own loggers' levels, some below the package's: each is named.
+_CHATTY = (
+    *("diffusers", "diffusers.quantizers", "transformers", "huggingface_hub"),
+    *("torch", "torch.utils._pytree", "torchao", "bitsandbytes"),
+)
 _METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", Path: "PATH", str: "TEXT"}
 
 
@@ -230,7 +235,7 @@ def _quiet_libraries(*, debug: bool) -> None:
     setup_logging(verbose=debug)
     if not debug:
         warnings.simplefilter("ignore")
-        for name in ("diffusers", "transformers", "huggingface_hub", "torch"):
+        for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -50,7 +50,7 @@ def load_shards(folder: Path, *, encoder: str) -> Features:
         UserError: no shards, or some that another encoder made.
         WorldError: a shard is damaged.
     """
-    paths = sorted(folder.glob("*.safetensors"))
+    paths = sorted(folder.glob("[!.]*.safetensors"))
     if not paths:
         raise UserError(f"{folder}: no feature shards; encode the clips first")
     shards = [_load_shard(path, encoder) for path in paths]

@@ -29,7 +29,7 @@ class Store:
         self._places: dict[str, tuple[Path, int]] = {}
         self.rows: dict[str, Row] = {}
         write_json(self.folder / "settings.json", dict(settings))
-        for path in sorted(self.folder.glob("*.jsonl")):
+        for path in sorted(self.folder.glob("[!.]*.jsonl")):
             self._remember(path, _read_rows(path))
 
     def add(self, rows: Sequence[Row], strips: Iterable[Frame]) -> None:

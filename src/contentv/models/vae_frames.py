@@ -22,6 +22,10 @@ from torch import Tensor, nn
 
 Layer = Callable[[Tensor], Tensor]
 
+# Bytes of frames that still go through a layer together. More would neither stay in a CPU's cache
+# nor be memory that the process keeps: the system hands out blocks beyond 32 MiB anew, zeroed.
+_LARGE = 2**23
+
 _LAYOUT = torch.channels_last
 
 
@@ -60,10 +64,17 @@ class FrameDecoder:
     def __call__(self, latents: Tensor) -> Tensor:
         """The next latent frames [b c n h w] to their pictures [b c m 8h 8w]."""
         frames = latents.transpose(1, 2).transpose(0, 1).flatten(0, 1)
-        frames = frames.contiguous(memory_format=_LAYOUT)
-        for layer in self._layers:
-            frames = layer(frames)
+        frames = self._run(frames.contiguous(memory_format=_LAYOUT), self._layers)
         return frames.unflatten(0, (-1, self._batch_size)).permute(1, 2, 0, 3, 4)
+
+    def _run(self, frames: Tensor, layers: list[Layer]) -> Tensor:
+        """Through all layers together, or, once they have grown large, one frame after another."""
+        for index, layer in enumerate(layers):
+            if len(frames) > self._batch_size and frames.nbytes > _LARGE:
+                each = frames.split(self._batch_size)
+                return torch.cat([self._run(frame, layers[index:]) for frame in each])
+            frames = layer(frames)
+        return frames
 
 
 class _CausalConv:
@@ -76,21 +87,26 @@ class _CausalConv:
         self._bias = conv.bias
         self._padding = conv.kernel_size[1] // 2
         self._batch_size = batch_size
-        self._past: Tensor | None = None
+        self._past: list[Tensor] = []  # single frames, the newest last
 
     def __call__(self, frames: Tensor) -> Tensor:
         newest, *older = self._taps
         result = F.conv2d(frames, newest, self._bias, padding=self._padding)
         if not older:
             return result
-        seen = frames if self._past is None else torch.cat([self._past, frames])
+        if len(frames) == self._batch_size:
+            for tap, earlier in zip(older, reversed(self._past), strict=False):
+                result += F.conv2d(earlier, tap, padding=self._padding)
+            self._past = [*self._past, frames][-len(older) :]
+            return result
+        seen = torch.cat([*self._past, frames])
         for lag, tap in enumerate(older, 1):
             end = len(seen) - lag * self._batch_size
             count = min(end, len(frames))
             if count > 0:
                 earlier = seen[end - count : end]
                 result[-count:] += F.conv2d(earlier, tap, padding=self._padding)
-        self._past = seen[-len(older) * self._batch_size :].clone()
+        self._past = list(seen[-len(older) * self._batch_size :].clone().split(self._batch_size))
         return result
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from diffusers import (
     AutoencoderKLWan,
@@ -27,6 +26,7 @@ from contentv.base.config import describe_validation_error
 from contentv.base.errors import ModelFilesError
 from contentv.base.log import get_logger
 from contentv.base.types import Frame
+from contentv.flow.timesteps import sampling_sigmas
 from contentv.models.convert import from_sd3
 from contentv.models.text import TextTowers
 from contentv.models.transformer import ContentVTransformer3DModel
@@ -248,7 +248,7 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
         noise = initial_latents(latents, shape, channels, generator, like=embeds[0])
         tensors = zip(self._callback_tensor_inputs, (noise, *embeds), strict=True)
         state = {name: t if t is None else t.to(device, dtype) for name, t in tensors}
-        sigmas = np.linspace(1.0, 0.0, settings.num_inference_steps + 1)[:-1]
+        sigmas = sampling_sigmas(settings.num_inference_steps)
         scheduler.set_timesteps(sigmas=sigmas, device=device)
         final = self._denoise(state, scheduler, callback_on_step_end, callback_names)
         is_latent = output_type == "latent"

@@ -184,7 +184,7 @@ def train_flow(
 
 
 _DEFAULTS = GenerationDefaults(
-    height=64, width=64, num_frames=17, fps=8, num_inference_steps=20, guidance_scale=4.0,
+    height=64, width=64, num_frames=17, fps=8, num_inference_steps=20, guidance_scale=7.0,
     flow_shift=3.0, text_lengths=TEXT_LENGTHS,
 )  # fmt: skip
 _PICTURES = SigmaDensity(mean=0.0)

@@ -5,6 +5,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from contentv.models import vae as autoencoder
+from contentv.models import vae_frames
 from contentv.models.vae_frames import FrameDecoder
 from contentv.models.zoo import tiny_autoencoder
 from contentv.video.shapes import ScaleFactors
@@ -120,3 +121,14 @@ def test_other_devices_dtypes_and_training_use_diffusers_decoder(
     assert not FrameDecoder.fits(wide_vae, latents.bfloat16())
     with torch.enable_grad():
         assert not FrameDecoder.fits(wide_vae, latents)
+
+
+@pytest.mark.parametrize("large", [0, 2**12, 2**40])
+def test_frames_may_part_at_any_layer(
+    wide_vae: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    latents = torch.randn(2, 16, 3, 4, 4)
+    expected = wide_vae.decode(autoencoder.denormalize(wide_vae, latents)).sample
+    monkeypatch.setattr(vae_frames, "_LARGE", large)
+    got = autoencoder.decode(wide_vae, latents)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
