@@ -2,7 +2,7 @@
 # it is not there and use it at once when it is. PYTHON and TORCH_INDEX are explained in scripts/setup.sh.
 SHELL := /bin/sh
 BIN := .venv/bin
-PROMPT ?= a large red circle moves right slowly on a grey background
+PROMPT ?= a pink triangle grows on a black background
 SEED ?= 0
 EXTRAS ?= dev
 WORKERS ?= 2
