@@ -283,7 +283,7 @@ def main() -> int:
     """Compares, prints, writes; 1 when the two give different latents."""
     args = parse()
     torch.set_num_threads(args.threads)
-    settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
+    settings = {name: value for name, value in vars(args).items() if not isinstance(value, Path)}
     tokens = ((args.frames - 1) // 4 + 1) * (args.size // 16) ** 2
     with tempfile.TemporaryDirectory() as folder:
         result = compare(args, Path(folder) / "model")
