@@ -1,1 +1,1 @@
-"""Where state lives: checkpoints today, meshes later."""
+"""Many processes as one: meshes, sharding, exchanges of tokens, checkpoints."""

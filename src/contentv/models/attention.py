@@ -37,16 +37,24 @@ class JointAttentionProcessor:
         text_query, text_key, text_value = attn.project_text(encoder_hidden_states)
 
         # Video first, text after, no mask: padding of the text takes part, as it did in training.
-        joint = dispatch_attention_fn(
+        joint = self.attend(
             torch.cat([query, text_query], dim=1),
             torch.cat([key, text_key], dim=1),
             torch.cat([value, text_value], dim=1),
-            backend=self._attention_backend,
-            parallel_config=self._parallel_config,
         )
         joint = joint.flatten(2).to(hidden_states.dtype)
         video, text = joint.split([hidden_states.shape[1], encoder_hidden_states.shape[1]], dim=1)
         return attn.project_out(video, text)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Softmax attention among all tokens, [b n h d] each; may be replaced per processor."""
+        return dispatch_attention_fn(
+            query,
+            key,
+            value,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config,
+        )
 
 
 class HeadNorm(nn.RMSNorm):
