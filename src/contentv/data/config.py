@@ -1,4 +1,4 @@
-"""What `contentv toyworld` can be told."""
+"""What `contentv toyworld` and `contentv data` can be told."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from contentv.base.config import Argument, Config
+from contentv.data.buckets import BucketConfig
 
 
 class RenderConfig(Config):
@@ -39,4 +40,33 @@ class ReadConfig(Config):
     )
     prompt: Annotated[str | None, Argument(default="the video's own")] = Field(
         None, description="what was asked for"
+    )
+
+
+class CheckConfig(BucketConfig):
+    """Say what training will do with every clip of a data set, or why it will not use it.
+
+    A data set is a folder of clips with .txt files beside them, or one with metadata.csv, .jsonl or
+    .json, with videos.txt and prompt.txt, with .tar files, or with manifest.parquet.
+    """
+
+    path: Annotated[Path, Argument(positional=True, metavar="PATH")] = Field(
+        description="a folder, or the file that describes the data set"
+    )
+    root: Annotated[Path | None, Argument(default="the table's own")] = Field(
+        None, description="folder that paths in a table or manifest start from"
+    )
+    batch_size: int = Field(
+        1, ge=1, description="clips of the largest bucket at once; the others cost the same"
+    )
+    max_batch_size: int = Field(64, ge=1, description="clips at once in any bucket")
+    width: int = Field(
+        2432, ge=1, description="channels of the transformer, which batch sizes depend on"
+    )
+    workers: Annotated[int, Argument(default="0: one a processor")] = Field(
+        0, ge=0, le=1024, description="files measured at the same time"
+    )
+    show: int = Field(20, ge=0, description="clips to print, dropped ones first")
+    out: Annotated[Path | None, Argument(default="NAME_check")] = Field(
+        None, description="folder for the rows, the summary and the measured manifest"
     )

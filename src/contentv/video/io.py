@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import av
 import numpy as np
@@ -102,18 +102,22 @@ def decode(path: str, max_frames: int, max_pixels: int) -> Iterator[tuple[Frame,
 
     Untrusted files belong into a child process: see `read_video`.
     """
-    # An open file instead of a name, and a list of containers without play lists: so nothing in
-    # the name or the file can point to the network or to another file.
     try:
-        with (
-            Path(path).open("rb") as file,
-            av.open(file, "r", options={"format_whitelist": _CONTAINERS}) as container,
-        ):
+        with Path(path).open("rb") as file, open_video(file) as container:
             yield from _decode_container(container, max_frames, max_pixels)
     except av.error.MemoryError as error:
         raise MemoryError from error
     except (av.error.FFmpegError, OSError) as error:
         raise WorldError(f"cannot be decoded ({error.strerror})") from error
+
+
+def open_video(file: BinaryIO) -> InputContainer:
+    """Open the video in a stranger's file, which stays the caller's; FFmpegError when it is none.
+
+    An open file instead of a name, and a list of containers without play lists: so nothing in the
+    name or the file can point to the network or to another file.
+    """
+    return av.open(file, "r", options={"format_whitelist": _CONTAINERS})
 
 
 def has_encoder() -> bool:

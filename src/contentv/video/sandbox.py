@@ -24,6 +24,7 @@ _START = (
 )
 _OUT_OF_MEMORY = 3
 _LONGEST_LINE = 10_000
+_START_SECONDS = 30.0  # a busy machine takes its time to start an interpreter
 
 
 def frames_from_child(
@@ -35,8 +36,7 @@ def frames_from_child(
     time for all of them, `memory` is bytes. WorldError when the child raises one, sends more than
     `max_pixels` in total, takes too long, needs too much memory or dies.
     """
-    root = str(Path(__file__).resolve().parents[2])
-    command = [sys.executable, "-P", "-c", _START, root, target, json.dumps(arguments), str(memory)]
+    command = _command(target, arguments, memory)
     late = threading.Event()
     with subprocess.Popen(  # noqa: S603 - our own interpreter with our own program
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -53,6 +53,33 @@ def frames_from_child(
             process.kill()
 
 
+def values_from_child(
+    target: str, arguments: dict[str, Any], *, seconds: float, memory: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the dicts, of plain values, that the generator `target` yields in a child process.
+
+    As `frames_from_child`, but `seconds` is how long each of them may take, the start of the child
+    aside. When the child hangs or dies, those that came before have been yielded and WorldError
+    says what happened to the next.
+    """
+    command = _command(target, arguments, memory)
+    late = threading.Event()
+    with subprocess.Popen(  # noqa: S603 - our own interpreter with our own program
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            line = _receive_in_time(process, late, seconds + _START_SECONDS)
+            while "value" in line:
+                yield line["value"]
+                line = _receive_in_time(process, late, seconds)
+            if "error" in line:
+                raise WorldError(str(line["error"]))
+        except EOFError as error:
+            raise WorldError(_cause_of_death(process, late, seconds, memory)) from error
+        finally:
+            process.kill()
+
+
 def child() -> None:
     """Be the child: limit the address space, then run what the command line names."""
     _, _, target, arguments, memory = sys.argv
@@ -64,10 +91,20 @@ def child() -> None:
         sys.exit(_OUT_OF_MEMORY)
 
 
-def _send(pairs: Iterator[tuple[Frame, float]]) -> None:
+def _command(target: str, arguments: dict[str, Any], memory: int) -> list[str]:
+    root = str(Path(__file__).resolve().parents[2])
+    return [sys.executable, "-P", "-c", _START, root, target, json.dumps(arguments), str(memory)]
+
+
+def _send(items: Iterator[tuple[Frame, float] | dict[str, Any]]) -> None:
     output = sys.stdout.buffer
     try:
-        for frame, number in pairs:
+        for item in items:
+            if isinstance(item, dict):
+                _send_line(output, {"value": item})
+                output.flush()
+                continue
+            frame, number = item
             _send_line(
                 output, {"height": frame.shape[0], "width": frame.shape[1], "number": number}
             )
@@ -96,6 +133,18 @@ def _receive(stream: IO[bytes], max_pixels: int) -> Iterator[tuple[Frame, float]
         if len(data) < height * width * 3:
             raise EOFError
         yield np.frombuffer(data, np.uint8).reshape(height, width, 3), float(head["number"])
+
+
+def _receive_in_time(
+    process: subprocess.Popen[bytes], late: threading.Event, seconds: float
+) -> dict[str, Any]:
+    assert process.stdout is not None
+    watchdog = threading.Timer(seconds, _stop, (process, late))
+    watchdog.start()
+    try:
+        return _receive_line(process.stdout)
+    finally:
+        watchdog.cancel()
 
 
 def _receive_line(stream: IO[bytes]) -> dict[str, Any]:
