@@ -15,6 +15,7 @@ from contentv.cli import VERBS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
+RUN_PAGES = [README, *(ROOT / "docs" / f"{name}.md" for name in ("usage", "data", "training"))]
 PAGES = [README, README_ZH, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 FENCE = re.compile(
@@ -73,7 +74,7 @@ def test_both_languages_say_the_same() -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", [README, ROOT / "docs" / "usage.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", RUN_PAGES, ids=lambda page: page.name)
 def test_marked_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one process: what a command costs is mostly the import of torch, which others test."""
     monkeypatch.chdir(tmp_path)

@@ -55,10 +55,30 @@ VERBS = {
         "contentv.recipes.config:TrainConfig",
         "train a model by a recipe, or go on with a stopped run",
     ),
+    "train finetune": Verb(
+        "contentv.recipes.finetune:run",
+        "contentv.recipes.config:FinetuneConfig",
+        "train a LoRA, or a whole model, on a folder of your own clips",
+    ),
+    "export": Verb(
+        "contentv.recipes.export:run",
+        "contentv.recipes.config:ExportConfig",
+        "make a model folder of a training run's checkpoint",
+    ),
     "evaluate": Verb(
         "contentv.evaluation.run:run",
         "contentv.evaluation.config:EvaluateConfig",
         "count how often a model's videos show what the prompt says",
+    ),
+    "plan": Verb(
+        "contentv.planning.run:run",
+        "contentv.planning.config:PlanConfig",
+        "say what a training needs on a cluster: layout, memory, time, cost",
+    ),
+    "data check": Verb(
+        "contentv.data.run:run",
+        "contentv.data.config:CheckConfig",
+        "say what training will do with every clip of a data set",
     ),
     "toyworld render": Verb(
         "contentv.data.toyclips:render",
@@ -119,11 +139,11 @@ def _dispatch(arguments: list[str], *, debug: bool) -> int:
 
 def _find_verb(arguments: list[str]) -> tuple[str, list[str]]:
     first = arguments[0]
-    if first in VERBS:
-        return first, arguments[1:]
     pair = " ".join(arguments[:2])
     if pair in VERBS:
         return pair, arguments[2:]
+    if first in VERBS:
+        return first, arguments[1:]
     family = [name for name in VERBS if name.startswith(f"{first} ")]
     if family and all(argument in ("-h", "--help") for argument in arguments[1:]):
         return first, []

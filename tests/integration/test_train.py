@@ -5,22 +5,23 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from contentv.base.errors import UserError
+from contentv.base.errors import NumericsError, UserError
 from contentv.data.source import LatentBatches
-from contentv.distributed.checkpoint import latest
+from contentv.distributed.checkpoint import latest, load
 from contentv.models.zoo import TEXT_LENGTHS
 from contentv.pipelines.folder import check_folder
 from contentv.pipelines.pipeline import ContentVPipeline
-from contentv.recipes import tiny
-from contentv.recipes.config import TrainConfig
+from contentv.recipes import export, selftest, tiny
+from contentv.recipes.config import ExportConfig, TrainConfig
 from contentv.recipes.run import run
-from contentv.training.trainer import Interrupted
+from contentv.training.signals import Interrupted
 
 CPU = tiny.Compute(torch.device("cpu"), compiled=False)
 STAGES = ("autoencoder3d", "decoder", "flow")
@@ -73,10 +74,10 @@ def test_the_trained_folder_is_whole_and_generates(finished: Path) -> None:
 
 def test_the_folder_holds_the_averages_and_the_statistics_of_its_latents(finished: Path) -> None:
     pipe = ContentVPipeline.from_pretrained(finished / "model", torch_dtype=torch.float32)
-    average = load_file(latest(finished / "flow") / "ema.safetensors")
+    average = load(latest(finished / "flow")).tensors["ema"]
     for name, value in pipe.transformer.state_dict().items():
         assert torch.equal(value, average[f"transformer.{name}"].bfloat16().float()), name
-    decoder = load_file(latest(finished / "decoder") / "ema.safetensors")
+    decoder = load(latest(finished / "decoder")).tensors["ema"]
     for name, value in pipe.vae.state_dict().items():
         assert torch.equal(value, decoder[name].bfloat16().float()), name
     shard = load_file(next((finished / "features").iterdir()))
@@ -91,6 +92,69 @@ def test_no_trace_of_temporary_folders_is_left(finished: Path) -> None:
     assert not [text for text in configs if ".part" in text or str(finished) in text]
 
 
+def test_a_dry_run_builds_everything_and_leaves_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        result = run(TrainConfig(recipe="smoke", out=tmp_path, compiled=False, dry_run=True))
+    for stage in STAGES:
+        assert f"{stage}: would train steps 0 to " in caplog.text
+    assert "nothing was trained" in str(result)
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_dry_run_of_a_finished_run_says_so(
+    finished: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = sorted(finished.rglob("*"))
+    with caplog.at_level("INFO"):
+        run(TrainConfig(recipe="smoke", out=finished.parent, compiled=False, dry_run=True))
+    assert [f"{stage}: finished at step" in caplog.text for stage in STAGES] == [True] * 3
+    assert sorted(finished.rglob("*")) == before
+
+
+@pytest.mark.parametrize("group", ["ema", "raw"])
+def test_an_exported_checkpoint_is_a_model_with_its_weights(
+    finished: Path, tmp_path: Path, group: Literal["ema", "raw"]
+) -> None:
+    result = export.run(
+        ExportConfig(
+            checkpoint=finished / "flow",
+            base=finished / "model",
+            out=tmp_path / "model",
+            weights=group,
+            dtype="fp32",
+        )
+    )
+    assert result.step == 4
+    assert "transformer" in result.networks
+    check_folder(result.model)
+    stored = load(latest(finished / "flow")).tensors["ema" if group == "ema" else "model"]
+    exported = ContentVPipeline.from_pretrained(result.model, torch_dtype=torch.float32)
+    for name, value in exported.transformer.state_dict().items():
+        assert torch.equal(value, stored[f"transformer.{name}"]), name
+    base = weights(finished / "model")
+    same = [
+        torch.equal(x, base[n].float()) for n, x in weights(result.model).items() if "vae/" in n
+    ]
+    assert same
+    assert all(same)
+
+
+def test_the_averages_in_bfloat16_are_what_training_exported(
+    finished: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    export.run(ExportConfig(checkpoint=finished / "flow", base=finished / "model", out=model))
+    assert differences(finished / "model", model) == []
+
+
+def test_a_folder_without_a_checkpoint_exports_nothing(finished: Path, tmp_path: Path) -> None:
+    config = ExportConfig(checkpoint=tmp_path, base=finished / "model", out=tmp_path / "model")
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        export.run(config)
+
+
 def test_training_again_changes_nothing(finished: Path) -> None:
     before = weights(finished)
     train(finished.parent)
@@ -100,7 +164,7 @@ def test_training_again_changes_nothing(finished: Path) -> None:
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 import torch
 from contentv.data.source import LatentBatches
@@ -108,6 +172,8 @@ from contentv.recipes.config import TrainConfig
 from contentv.recipes.run import run
 def draw(batches, step, real=LatentBatches.__call__):
     if step == 3:
+        while not list(Path(sys.argv[1]).glob("smoke/flow/step-00000002")):
+            time.sleep(0.01)  # it is being written meanwhile
         os.kill(os.getpid(), signal.SIGKILL)
     return real(batches, step)
 torch.set_num_threads(1)
@@ -198,3 +264,21 @@ def test_phases_must_fill_their_stage() -> None:
     settings["flow"]["steps"] += 1
     with pytest.raises(ValueError, match=r"flow\.steps=5: its phases have 4 steps together"):
         tiny.TinyRecipe.model_validate(settings)
+
+
+def test_the_selftest_learns_one_clip_by_heart(tmp_path: Path) -> None:
+    result = run(TrainConfig(selftest=True, device="cpu", out=tmp_path))
+    assert "selftest passed" in str(result)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_that_does_not_learn_fails_the_selftest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "_HALF", 1)
+    with pytest.raises(NumericsError, match=r"selftest: loss .* after 2 steps on cpu, must fall"):
+        run(TrainConfig(selftest=True, device="cpu"))
+
+
+@pytest.mark.parametrize("given", [{}, {"recipe": "smoke", "selftest": True}])
+def test_a_training_is_a_recipe_or_the_selftest(given: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="name tiny or smoke, or ask for --selftest alone"):
+        TrainConfig(**given)

@@ -1,6 +1,7 @@
 """What one training step consumes, noise included: nothing random is drawn after this."""
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class LatentBatch:
     captions: tuple[str, ...]
     keys: tuple[str, ...]
 
-    def to(self, device: torch.device) -> "LatentBatch":
+    def to(self, device: torch.device) -> Self:
         """The same batch on `device`."""
         return replace(
             self,
@@ -48,3 +49,14 @@ class LatentBatch:
             noise=self.noise.to(device),
             sigma=self.sigma.to(device),
         )
+
+
+@dataclass(frozen=True)
+class TowerBatch(LatentBatch):
+    """A latent batch whose three text encoders read captions of their own.
+
+    `captions` is what the first reads. Each encoder's captions are dropped by themselves.
+    """
+
+    captions_2: tuple[str, ...]
+    captions_3: tuple[str, ...]

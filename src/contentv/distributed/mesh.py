@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from contentv.base.errors import UserError
 from contentv.distributed.config import ParallelConfig
 
 _TIMEOUT = timedelta(minutes=10)
@@ -109,6 +110,12 @@ def process_group(device: torch.device, *, timeout: timedelta = _TIMEOUT) -> Ite
         leave_together()
     finally:
         dist.destroy_process_group()
+
+
+def refuse_torchrun(verb: str) -> None:
+    """UserError when torchrun started this process and `verb` trains in one process only."""
+    if dist.is_torchelastic_launched():
+        raise UserError(f"torchrun: {verb} trains in one process; start it without torchrun")
 
 
 def leave_together() -> None:

@@ -16,6 +16,7 @@ from contentv.base.types import Frame
 from contentv.pipelines.batches import Plan
 from contentv.pipelines.config import Offload
 from contentv.pipelines.jobs import Job
+from contentv.pipelines.loading import Dtype
 from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.pipelines.sidecar import Machine, describe_machine
 
@@ -74,7 +75,7 @@ def open_studio(plan: Plan) -> Studio:
             f"offload={plan.offload}: there is nothing to unload from a CPU; leave it out"
         )
     with explained_memory():
-        pipe = _load(plan.folder, dtype)
+        pipe = load_pipeline(plan.folder, dtype)
         _place(pipe, device, plan.offload)
     pipe.set_progress_bar_config(disable=True)
     name = str(dtype).removeprefix("torch.")
@@ -114,7 +115,8 @@ def _no_progress_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _load(folder: Path, dtype: torch.dtype) -> ContentVPipeline:
+def load_pipeline(folder: Path, dtype: Dtype) -> ContentVPipeline:
+    """Load a folder silently; ModelFilesError when it holds something else."""
     try:
         with _no_progress_bars():
             return ContentVPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)

@@ -1,9 +1,9 @@
-"""Settings of `contentv train`."""
+"""Settings of `contentv train`, `contentv train finetune` and `contentv export`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from contentv.base.config import Argument, Config
 
@@ -11,10 +11,15 @@ RecipeName = Literal["tiny", "smoke"]
 
 
 class TrainConfig(Config):
-    """Train a model by a recipe; run again with the same folder to go on where it stopped."""
+    """Train a model by a recipe; run again with the same folder to go on where it stopped.
 
-    recipe: Annotated[RecipeName, Argument(positional=True)] = Field(
-        description="tiny: the shipped model, hours on one core; smoke: the same stages in a minute"
+    `contentv train finetune --help` tells of training on clips of your own.
+    """
+
+    recipe: Annotated[RecipeName | None, Argument(positional=True)] = Field(
+        None,
+        description="tiny: the shipped model, hours on one core; smoke: the same stages in a "
+        "minute; none with --selftest",
     )
     out: Path = Field(
         Path("runs"), description="folder of runs; this one gets a folder of its recipe's name"
@@ -23,3 +28,125 @@ class TrainConfig(Config):
     compiled: bool = Field(
         True, description="train compiled networks: a slow start, then faster steps"
     )
+    accept: bool = Field(
+        False,
+        description="go on although settings changed that touch neither data nor network",
+    )
+    dry_run: bool = Field(
+        False, description="build everything, say what would run, and make no step"
+    )
+    selftest: bool = Field(
+        False, description="learn one clip by heart: does training work on this machine?"
+    )
+    wandb: Annotated[str | None, Argument(default="none")] = Field(
+        None, description="project of wandb to send curves to"
+    )
+
+    @model_validator(mode="after")
+    def _one_thing_to_do(self) -> Self:
+        if self.selftest == (self.recipe is not None):
+            raise ValueError(
+                f"recipe={self.recipe or ''}: name tiny or smoke, or ask for --selftest alone"
+            )
+        return self
+
+
+class ExportConfig(Config):
+    """Make a model folder of a run's newest checkpoint: weights only, no training state."""
+
+    checkpoint: Annotated[Path, Argument(positional=True, metavar="STAGE")] = Field(
+        description="folder of a stage of a run, or one of its checkpoints"
+    )
+    base: Path = Field(
+        description="model folder that the stage's networks belong to; all that was not trained "
+        "is taken from it"
+    )
+    out: Path = Field(description="model folder to write")
+    weights: Literal["ema", "raw"] = Field(
+        "ema", description="ema: averaged over the last steps; raw: of the last step"
+    )
+    dtype: Literal["bf16", "fp32"] = Field("bf16", description="number format of the weights")
+
+
+class FinetuneConfig(Config):
+    """Train a model further on a folder of your own clips; run again to go on where it stopped.
+
+    By default the model stays as it is and a LoRA is learned, a small file to be loaded with it.
+    Any layout that `contentv data check` reads is good; ask it first what will become of each clip.
+    """
+
+    data: Path = Field(description="a folder of clips, or the file that describes the data set")
+    model: str = Field("tiny", description="built-in name, model folder or Hugging Face id")
+    out: Path = Field(Path("runs/finetune"), description="folder of this run")
+    lora_rank: Annotated[int | None, Argument(default="16")] = Field(
+        None, ge=1, le=1024, description="rank of the LoRA: higher learns and forgets more"
+    )
+    full: bool = Field(False, description="train all weights of the transformer and write a model")
+    steps: int = Field(500, gt=0, description="updates of the weights")
+    batch_size: int = Field(
+        1, ge=1, description="clips of the largest bucket at once; the others cost no more"
+    )
+    micro_batches: int = Field(1, ge=1, description="batches whose gradients make one update")
+    learning_rate: Annotated[float | None, Argument(default="1e-4, with --full 1e-5")] = Field(
+        None, gt=0, description="size of an update"
+    )
+    areas: Annotated[tuple[int, ...] | None, Argument(default="the model's")] = Field(
+        None, min_length=1, description="pixels of a frame: one or more resolutions"
+    )
+    frames: Annotated[tuple[int, ...] | None, Argument(default="up to the model's")] = Field(
+        None, min_length=1, description="lengths to train on; 1 stands for pictures"
+    )
+    fps: Annotated[float | None, Argument(default="the model's")] = Field(
+        None, gt=0, le=1000, description="frames a second that training shows"
+    )
+    max_crop: float = Field(
+        0.5, ge=0, lt=1, description="drop clips that would lose a larger share of the picture"
+    )
+    windows: int = Field(
+        1, ge=1, le=1000, description="parts in which a clip longer than its bucket is seen"
+    )
+    root: Annotated[Path | None, Argument(default="the table's own")] = Field(
+        None, description="folder that paths in a table or manifest start from"
+    )
+    long_captions: float = Field(
+        0.5, ge=0, le=1, description="share of long captions where a clip has both"
+    )
+    caption_drop: float = Field(
+        0.1, ge=0, le=1, description="how often each text encoder reads nothing, for guidance"
+    )
+    shift: float = Field(
+        1.0, gt=0, description="above 1: more training at high noise, where layout is decided"
+    )
+    recompute: Literal["none", "full", "selective"] = Field(
+        "none", description="compute blocks again in the backward: less memory, more time"
+    )
+    seed: int = Field(0, ge=0, description="keys every random number")
+    log_every: int = Field(10, gt=0, description="steps between log lines")
+    checkpoint_every: int = Field(100, gt=0, description="steps between checkpoints")
+    workers: Annotated[int, Argument(default="0: one a processor")] = Field(
+        0, ge=0, le=1024, description="files measured at the same time"
+    )
+    device: str | None = Field(None, description="where to compute (default: the best there is)")
+    accept: bool = Field(
+        False,
+        description="go on although settings changed that touch neither data nor network",
+    )
+    dry_run: bool = Field(
+        False, description="build everything, say what would run, and make no step"
+    )
+    wandb: Annotated[str | None, Argument(default="none")] = Field(
+        None, description="project of wandb to send curves to"
+    )
+
+    @model_validator(mode="after")
+    def _one_method(self) -> Self:
+        if self.full and self.lora_rank is not None:
+            raise ValueError(
+                f"lora_rank={self.lora_rank}: --full trains all weights; leave one out"
+            )
+        return self
+
+    @property
+    def rank(self) -> int:
+        """Rank of the LoRA."""
+        return self.lora_rank or 16

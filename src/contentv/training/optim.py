@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from contentv.base.errors import UserError
+from contentv.distributed.clip import by_mesh
 from contentv.training.config import OptimizerConfig
 
 
@@ -27,8 +28,9 @@ def build_optimizers(
     decayed = [p for p in rest if p.ndim > 1]
     plain = [p for p in rest if p.ndim <= 1]
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+        *({"params": some, "weight_decay": config.weight_decay} for some in by_mesh(decayed)),
+        # Muon may take all there is: then AdamW has one group, of nothing.
+        *({"params": some, "weight_decay": 0.0} for some in by_mesh(plain) or [[]]),
     ]
     optimizers: list[Optimizer] = [
         torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
@@ -46,9 +48,14 @@ def build_optimizers(
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Linear warm-up, plateau, then half a cosine down to `final_ratio` of the peak at `steps`."""
+    """Linear warm-up, plateau, then half a cosine down to `final_ratio` of the peak at `steps`.
+
+    A constant schedule is the plateau without an end.
+    """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
     done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
     fallen = max(0.0, (done - config.hold) / (1 - config.hold))
     ratio = config.final_ratio + (1 - config.final_ratio) * 0.5 * (1 + math.cos(math.pi * fallen))

@@ -1,17 +1,18 @@
 """All that a run must remember to go on as if it had never stopped."""
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from contentv.base.errors import UserError, WorldError
-from contentv.distributed import checkpoint
+from contentv.distributed.checkpoint import Checkpoint, Stored, read_into
 
 
 @dataclass
@@ -26,7 +27,7 @@ class TrainState:
     @classmethod
     def start(cls, networks: nn.Module, optimizers: list[Optimizer]) -> "TrainState":
         """State of a run that has not made a step."""
-        ema = {k: v.detach().clone() for k, v in untied(networks).items()}
+        ema = {k: v.clone() for k, v in untied(networks).items()}
         return cls(networks, optimizers, ema)
 
     @torch.no_grad()
@@ -36,104 +37,122 @@ class TrainState:
         current = untied(self.networks)
         averaged = [k for k, v in self.ema.items() if v.is_floating_point()]
         torch._foreach_lerp_(
-            [self.ema[k] for k in averaged], [current[k] for k in averaged], 1 - decay
+            [_own(self.ema[k]) for k in averaged], [_own(current[k]) for k in averaged], 1 - decay
         )
 
-    def save(self, folder: Path, values: Mapping[str, Any]) -> Path:
-        """Write a checkpoint under `folder`; `values` is the run's configuration."""
-        moments, plain = _split_optimizers(self.optimizers)
+    @contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """The networks with the averaged weights, for the time of the body."""
+        self._exchange()
+        try:
+            yield self.networks
+        finally:
+            self._exchange()
+
+    def checkpoint(self, values: Mapping[str, Any]) -> Checkpoint:
+        """What to save; `values` is all that the run must remember beside tensors."""
+        moments = _moments(self.networks, self.optimizers)
         tensors = {"model": untied(self.networks), "ema": self.ema, "optimizer": moments}
-        content = checkpoint.Checkpoint(
-            self.step, tensors, {"optimizers": plain, "config": dict(values)}
-        )
-        return checkpoint.save(folder, content)
+        return Checkpoint(self.step, tensors, values)
 
-    def resume(self, folder: Path, values: Mapping[str, Any]) -> bool:
-        """Load the newest checkpoint under `folder`; False when there is none.
+    def load(self, stored: Stored, *, group: dist.ProcessGroup | None = None) -> None:
+        """Go on from a checkpoint, each process with its own parts of the tensors.
+
+        The optimizers keep their own settings: those of a stage are compared before.
 
         Raises:
-            UserError: it was made with another configuration or for other networks.
-            WorldError: it is damaged.
+            UserError: it is of another network.
+            WorldError: it is damaged, or no checkpoint of a run.
         """
-        path = checkpoint.latest(folder)
-        if path is None:
-            return False
-        loaded = checkpoint.load(path)
-        missing = {"model", "ema", "optimizer"} - loaded.tensors.keys()
-        if missing:
-            raise WorldError(
-                f"{path}: has no {', '.join(sorted(missing))}.safetensors; "
-                "delete it to resume from the one before"
-            )
-        _refuse_changes(path, loaded.values["config"], values)
-        load_untied(self.networks, loaded.tensors["model"])
-        self.ema = {k: v.to(self.ema[k].device) for k, v in loaded.tensors["ema"].items()}
-        _join_optimizers(self.optimizers, loaded.tensors["optimizer"], loaded.values["optimizers"])
-        self.step = loaded.step
-        return True
+        if missing := {"model", "ema"} - stored.tensors.keys():
+            raise WorldError(f"{stored.path}: has no {', '.join(missing)}; choose another --out")
+        model = untied(self.networks)
+        for name in ("model", "ema"):
+            refuse_other_network(model, {k: x.size for k, x in stored.tensors[name].items()})
+        moments = _empty_moments(self.networks, stored)
+        tensors = {"model": model, "ema": self.ema, "optimizer": moments}
+        read_into(stored, tensors, group=group)
+        _join_moments(self.networks, self.optimizers, moments)
+        self.step = stored.step
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for name, weight in untied(self.networks).items():
+            weight, average = _own(weight), _own(self.ema[name])  # noqa: PLW2901 - its local part
+            kept = weight.clone()
+            weight.copy_(average)
+            average.copy_(kept)
 
 
 def untied(networks: nn.Module) -> dict[str, Tensor]:
     """Weights by name, each once: T5 knows its embedding under two names."""
-    state = networks.state_dict()
     names: dict[int, str] = {}
+    state = networks.state_dict(keep_vars=True)  # the parameters themselves, so that equal is same
     for name, value in state.items():
-        names.setdefault(value.data_ptr(), name)
-    return {name: state[name] for name in names.values()}
+        names.setdefault(id(value), name)
+    return {name: state[name].detach() for name in names.values()}
 
 
 def load_untied(networks: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Load what `untied` gave; UserError when names or shapes are those of another network."""
-    ours = {name: value.shape for name, value in untied(networks).items()}
-    theirs = {name: value.shape for name, value in tensors.items()}
-    if ours != theirs:
-        other = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+    refuse_other_network(untied(networks), {name: x.shape for name, x in tensors.items()})
+    networks.load_state_dict(dict(tensors), strict=False)
+
+
+def refuse_other_network(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> None:
+    """UserError when `weights` have other names or shapes."""
+    ours = {name: value.shape for name, value in weights.items()}
+    if ours != shapes:
+        other = sorted(k for k in ours.keys() | shapes.keys() if ours.get(k) != shapes.get(k))
         raise UserError(
             f"the checkpoint is of another network ({', '.join(other[:3])}, {len(other)} in all "
             "differ); choose another --out"
         )
-    networks.load_state_dict(dict(tensors), strict=False)
 
 
-def _refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    before, now = _flat(before), _flat(now)
-    changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
-    if changed:
-        shown = ", ".join(f"{k}={before.get(k)}, now {now.get(k)}" for k in changed)
-        raise UserError(
-            f"{path}: made with other settings ({shown}); restore them or choose another --out"
-        )
+def _own(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values under dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": leaf for inner, leaf in _flat(value).items()}
+def _moments(networks: nn.Module, optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    """All optimizers' tensors by "optimizer/moment/parameter"."""
+    names = {id(p): name for name, p in networks.named_parameters()}
+    return {
+        f"{index}/{moment}/{names[id(parameter)]}": value
+        for index, optimizer in enumerate(optimizers)
+        for parameter, moments in optimizer.state.items()
+        for moment, value in moments.items()
+    }
+
+
+def _empty_moments(networks: nn.Module, stored: Stored) -> dict[str, Tensor]:
+    """Room for the moments that a checkpoint has; one shaped like its parameter is cut like it."""
+    parameters = dict(networks.named_parameters())
+    moments: dict[str, Tensor] = {}
+    for key, about in stored.tensors.get("optimizer", {}).items():
+        _, _, name = key.split("/", 2)
+        parameter, dtype = parameters[name].detach(), about.properties.dtype
+        if about.size == parameter.shape:
+            moments[key] = torch.empty_like(parameter, dtype=dtype)
         else:
-            flat[name] = value
-    return flat
+            moments[key] = torch.empty(about.size, dtype=dtype)
+    return moments
 
 
-def _split_optimizers(optimizers: list[Optimizer]) -> tuple[dict[str, Tensor], list[Any]]:
-    """Tensors by "optimizer.parameter.name", and the rest as JSON values."""
-    tensors: dict[str, Tensor] = {}
-    plain: list[Any] = []
-    for index, optimizer in enumerate(optimizers):
-        state = optimizer.state_dict()
-        for parameter, moments in state["state"].items():
-            tensors |= {f"{index}.{parameter}.{name}": value for name, value in moments.items()}
-        plain.append(state["param_groups"])
-    return tensors, plain
-
-
-def _join_optimizers(
-    optimizers: list[Optimizer], tensors: Mapping[str, Tensor], plain: list[Any]
+def _join_moments(
+    networks: nn.Module, optimizers: list[Optimizer], tensors: Mapping[str, Tensor]
 ) -> None:
-    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
+    names = {id(p): name for name, p in networks.named_parameters()}
+    states: list[dict[str, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in tensors.items():
-        index, parameter, name = key.split(".")
-        states[int(index)].setdefault(int(parameter), {})[name] = value
-    for optimizer, state, groups in zip(optimizers, states, plain, strict=True):
-        optimizer.load_state_dict({"state": state, "param_groups": copy.deepcopy(groups)})
+        index, moment, name = key.split("/", 2)
+        states[int(index)].setdefault(name, {})[moment] = value
+    for optimizer, state in zip(optimizers, states, strict=True):
+        own = [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
+        optimizer.load_state_dict(
+            {
+                "state": {i: state[name] for i, name in enumerate(own) if name in state},
+                "param_groups": optimizer.state_dict()["param_groups"],
+            }
+        )

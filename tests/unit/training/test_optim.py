@@ -56,6 +56,13 @@ def test_the_rate_may_hold_before_it_falls() -> None:
     assert rates[110] == pytest.approx(0.001)
 
 
+def test_a_constant_rate_warms_up_and_stays() -> None:
+    config = CONFIG.model_copy(update={"schedule": "constant"})
+    rates = [learning_rate(config, step, 110) for step in range(111)]
+    assert rates[:10] == [learning_rate(CONFIG, step, 110) for step in range(10)]
+    assert set(rates[10:]) == {0.01}
+
+
 def test_no_warm_up_starts_at_the_peak_and_a_stage_may_be_shorter_than_it() -> None:
     assert learning_rate(CONFIG.model_copy(update={"warmup_steps": 0}), 0, 5) == 0.01
     assert learning_rate(CONFIG, 4, 5) == pytest.approx(0.005)

@@ -6,12 +6,11 @@ import torch
 from torch import nn
 
 from contentv.base.errors import UserError, WorldError
+from contentv.distributed.checkpoint import Checkpoint, CheckpointWriter, inspect
 from contentv.models.zoo import tiny_text_towers
-from contentv.training.config import OptimizerConfig, StageConfig
+from contentv.training.config import OptimizerConfig
 from contentv.training.optim import build_optimizers
 from contentv.training.state import TrainState, load_untied, untied
-
-CONFIG = StageConfig(name="stage", steps=4).model_dump(mode="json")
 
 
 def network(width: int = 3) -> nn.Module:
@@ -76,30 +75,33 @@ def test_weights_of_another_network_are_refused_naming_some(other: nn.Module) ->
     assert "\n" not in str(error.value)
 
 
-def test_there_is_nothing_to_resume_at_first(tmp_path: Path) -> None:
-    assert not started().resume(tmp_path, CONFIG)
+def saved(state: TrainState, folder: Path) -> Path:
+    with CheckpointWriter(folder) as writer:
+        return writer.save(state.checkpoint({}))
 
 
-def test_a_changed_configuration_is_refused_naming_its_fields(tmp_path: Path) -> None:
-    started().save(tmp_path, CONFIG)
-    assert started().resume(tmp_path, CONFIG)
-    other = StageConfig(
-        name="stage", steps=5, optimizer=OptimizerConfig(learning_rate=0.5, betas=(0.9, 0.95))
-    )
-    with pytest.raises(UserError) as error:
-        started().resume(tmp_path, other.model_dump(mode="json"))
-    message = str(error.value)
-    assert "\n" not in message
-    assert "steps=4, now 5" in message
-    assert "optimizer.learning_rate=0.001, now 0.5" in message
-    assert "optimizer.betas" in message
-    assert "warmup" not in message
-    assert "--out" in message
+def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    path = saved(started(), tmp_path)
+    with pytest.raises(UserError, match="another network"):
+        started(network(4)).load(inspect(path))
 
 
-@pytest.mark.parametrize("group", ["model", "ema", "optimizer"])
-def test_a_missing_file_is_one_line(tmp_path: Path, group: str) -> None:
-    path = started().save(tmp_path, CONFIG)
-    (path / f"{group}.safetensors").unlink()
-    with pytest.raises(WorldError, match=f"has no {group}.safetensors"):
-        started().resume(tmp_path, CONFIG)
+def test_a_checkpoint_without_averages_is_no_run(tmp_path: Path) -> None:
+    with CheckpointWriter(tmp_path) as writer:
+        path = writer.save(Checkpoint(1, {"model": untied(network())}, {}))
+    with pytest.raises(WorldError, match="has no ema"):
+        started().load(inspect(path))
+
+
+def test_the_averages_are_lent_and_given_back_bit_for_bit() -> None:
+    state = started()
+    list(walk(state, 0.5, 3))
+    weights = {name: value.clone() for name, value in untied(state.networks).items()}
+    average = {name: value.clone() for name, value in state.ema.items()}
+    with state.averaged() as networks:
+        assert all(torch.equal(x, average[name]) for name, x in untied(networks).items())
+    assert all(torch.equal(x, weights[name]) for name, x in untied(state.networks).items())
+    assert all(torch.equal(x, average[name]) for name, x in state.ema.items())
+    with pytest.raises(ZeroDivisionError), state.averaged():
+        raise ZeroDivisionError
+    assert torch.equal(untied(state.networks)["0.weight"], weights["0.weight"])

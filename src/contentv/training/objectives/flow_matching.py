@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from contentv.data.batch import LatentBatch
 from contentv.flow.path import add_noise, velocity
-from contentv.models.text import TextTowers, embed, fitting_length, tokenize
+from contentv.models.text import PromptEmbeds, TextTowers, embed, fitting_length, tokenize
 from contentv.models.transformer import ContentVTransformer3DModel
 
 _TIMESTEPS = 1000
@@ -38,12 +38,19 @@ class FlowMatchingObjective:
         length = fitting_length(self.towers, batch.captions, self.text_lengths)
         tokens = tokenize(self.towers, batch.captions, max_length_3=length)
         text = embed(self.towers, tokens.to(batch.latents.device))
-        predicted = self.transformer(
-            add_noise(batch.latents, batch.noise, batch.sigma),
-            encoder_hidden_states=text.sequence,
-            pooled_projections=text.pooled,
-            timestep=batch.sigma * _TIMESTEPS,
-            return_dict=False,
-        )[0]
-        error = predicted.float() - velocity(batch.latents, batch.noise)
-        return {"loss": error.square().flatten(1).mean(1)}
+        return {"loss": velocity_error(self.transformer, batch, text)}
+
+
+def velocity_error(
+    transformer: ContentVTransformer3DModel, batch: LatentBatch, text: PromptEmbeds
+) -> Tensor:
+    """Mean squared error of each sample's velocity, float32 [b]."""
+    predicted = transformer(
+        add_noise(batch.latents, batch.noise, batch.sigma),
+        encoder_hidden_states=text.sequence,
+        pooled_projections=text.pooled,
+        timestep=batch.sigma * _TIMESTEPS,
+        return_dict=False,
+    )[0]
+    error = predicted.float() - velocity(batch.latents, batch.noise)
+    return error.square().flatten(1).mean(1)
