@@ -6,6 +6,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, Wa
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
+from contentv.models.embeddings import Grid, SinCosPositions
 from contentv.models.text import TextTowers
 from contentv.models.tokenizers import clip_tokenizer, t5_tokenizer
 from contentv.models.transformer import ContentVTransformer3DModel
@@ -14,11 +15,12 @@ TEXT_LENGTHS = (16, 128)
 _CLIP_LENGTH = 16
 _CLIP_WIDTH = 48
 _T5_WIDTH = 128
+_TRAINED_GRID = Grid(frames=5, height=4, width=4)
 
 
 def tiny_transformer() -> ContentVTransformer3DModel:
     """Six MMDiT blocks of width 192."""
-    return ContentVTransformer3DModel(
+    transformer = ContentVTransformer3DModel(
         num_layers=6,
         num_attention_heads=3,
         attention_head_dim=64,
@@ -26,6 +28,25 @@ def tiny_transformer() -> ContentVTransformer3DModel:
         joint_attention_dim=_T5_WIDTH,
         pooled_projection_dim=2 * _CLIP_WIDTH,
     )
+    start_with_clear_positions(transformer, _TRAINED_GRID)
+    return transformer
+
+
+@torch.no_grad()
+def start_with_clear_positions(transformer: ContentVTransformer3DModel, grid: Grid) -> None:
+    """Let a fresh transformer tell its tokens apart by place.
+
+    On a grid of few tokens most channels of the sine-cosine table are the same for all of them and
+    drown those that differ. The patches' bias takes away what all places share, and patches start
+    at half their strength.
+    """
+    projection = transformer.pos_embed.proj
+    table = SinCosPositions(projection.out_channels)
+    axes = table.axes(grid, torch.float32, torch.device("cpu"))
+    shared = torch.cat([axis.flatten(0, -2).mean(0) for axis in axes])
+    assert projection.bias is not None
+    projection.bias.sub_(shared)
+    projection.weight.mul_(0.5)
 
 
 def tiny_text_towers(vocabulary: frozenset[str]) -> TextTowers:
@@ -63,8 +84,9 @@ def tiny_autoencoder() -> AutoencoderKLWan:
     """Wan's causal autoencoder for small clips: 4 frames and 8 x 8 pixels a latent, 16 channels."""
     vae = AutoencoderKLWan(
         base_dim=16,
+        decoder_base_dim=24,
         z_dim=16,
-        dim_mult=[1, 2, 3],
+        dim_mult=[1, 2, 2],
         num_res_blocks=1,
         temperal_downsample=[True, True],
         patch_size=2,

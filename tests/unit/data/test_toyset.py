@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from contentv.data.batch import VideoBatch
 from contentv.data.toyset import CLIP_FRAMES, ClipPhase, ToyVideoBatches
+from contentv.toyworld.oracle import read
+from contentv.toyworld.scene import HELD_OUT
 
 PHASES = (
     ClipPhase(steps=3, shapes=((1, 3),)),
@@ -71,3 +74,18 @@ def test_shorter_clips_are_windows_anywhere_in_the_whole_clip() -> None:
         starts |= {fits[0]} if len(fits) == 1 else set()
     assert {0, 12} <= starts
     assert len(starts) >= 10
+
+
+def test_every_nth_clip_has_a_held_out_pair_and_the_others_stay_as_they_were() -> None:
+    def batch(every: int) -> VideoBatch:
+        phase = ClipPhase(steps=3, shapes=((1, 12),), held_out_every=every)
+        return ToyVideoBatches(0, "s", (phase,), size=64)(1)
+
+    plain, mixed = batch(0), batch(4)
+    changed = (plain.video != mixed.video).flatten(1).any(1)
+    assert changed.nonzero().flatten().tolist() == [3, 7, 11]
+    assert torch.equal(plain.noise, mixed.noise)
+    for clip in mixed.video[changed]:
+        frames = ((clip.permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
+        pairs = {(body.colour, body.shape) for body in read(frames).bodies}
+        assert pairs & HELD_OUT

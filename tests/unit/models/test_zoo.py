@@ -114,3 +114,14 @@ def test_the_transformer_reads_what_the_towers_write(towers: TextTowers) -> None
             return_dict=False,
         )[0]
         assert velocity.shape == latents.shape
+
+
+def test_a_fresh_transformers_empty_tokens_differ_by_place_about_nearly_nothing() -> None:
+    transformer = tiny_transformer()
+    assert transformer.sincos is not None
+    table = transformer.sincos.add(torch.zeros(1, 5, 4, 4, 192))
+    tokens = transformer.sincos.add(transformer.pos_embed(torch.zeros(1, 16, 5, 8, 8)))
+    shared = [each.mean((0, 1, 2, 3)).abs().max() for each in (table, tokens)]
+    assert shared[0] > 0.9
+    assert shared[1] < 0.2
+    assert torch.allclose(tokens.diff(dim=1), table.diff(dim=1), atol=1e-6)

@@ -14,7 +14,10 @@ from contentv.models.vae_clip import decode_clip, encode_clip
 class AutoencoderObjective:
     """Edge-weighted L1 + L2 on pixels, and a light pull of the posterior to the standard normal.
 
-    Edges carry what tells shapes apart but are few pixels, so they weigh `1 + edge_weight`.
+    Edges carry what tells shapes apart but are few pixels, so they weigh `1 + edge_weight`. The
+    decoder sees latents with noise, of a standard deviation from 0 (first clip of a batch) to
+    `latent_noise` (last): what a diffusion model samples is never exact, and a decoder that has
+    seen such latents draws clean edges from them (arXiv 2510.11690, section 4.3).
     """
 
     def __init__(
@@ -23,11 +26,13 @@ class AutoencoderObjective:
         *,
         edge_weight: float = 6.0,
         kl_weight: float = 1e-4,
+        latent_noise: float = 0.3,
         decoder_only: bool = False,
         compiled: bool = False,
     ) -> None:
         self.networks = vae
         self._edge_weight, self._kl_weight = edge_weight, kl_weight
+        self._latent_noise = latent_noise
         # A frozen encoder keeps latents as they are: others may train on them meanwhile.
         vae.encoder.requires_grad_(not decoder_only)
         vae.quant_conv.requires_grad_(not decoder_only)
@@ -41,7 +46,9 @@ class AutoencoderObjective:
         """Values [b] for video [b 3 t h w] in -1..1 and posterior noise [b z t' h' w']."""
         mean, log_variance = self._encode(self.networks, batch.video).float().chunk(2, dim=1)
         log_variance = log_variance.clamp(-20, 10)
-        latents = mean + torch.exp(0.5 * log_variance) * batch.noise
+        level = torch.linspace(0, self._latent_noise, len(mean), device=mean.device)
+        spread = (log_variance.exp() + level.view(-1, 1, 1, 1, 1).square()).sqrt()
+        latents = mean + spread * batch.noise
         difference = self._decode(self.networks, latents).float() - batch.video
         weight = 1 + self._edge_weight * edges(batch.video)
         pixel = difference.abs() + 2 * difference.square()

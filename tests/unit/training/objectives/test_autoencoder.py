@@ -67,3 +67,16 @@ def test_losses_are_per_sample() -> None:
     alone = torch.cat([objective.losses(batch(video[None]))["picture"] for video in videos])
     assert together.shape == (3,)
     assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_the_first_clips_latents_are_clean_and_later_ones_ever_noisier() -> None:
+    torch.manual_seed(0)
+    vae = tiny_autoencoder().requires_grad_(False)
+    clips = batch((torch.rand(1, 3, 1, 64, 64) * 2 - 1).repeat(4, 1, 1, 1, 1))
+    clips.noise.copy_(clips.noise[:1].expand_as(clips.noise).clone())
+    clean, noisy = (
+        AutoencoderObjective(vae, latent_noise=level).losses(clips)["picture"] for level in (0, 3.0)
+    )
+    change = (noisy - clean).abs()
+    assert change[0] < 1e-6
+    assert 1e-5 < change[1] < change[2] < change[3]
