@@ -51,7 +51,7 @@ PAIR_RADIUS = 0.17
 GROWTH = 1.75
 SPIN_TURN = np.pi / 2
 PAN_TRAVEL = 0.40
-# Never shown in training: they measure whether colour and shape compose.
+# Kept from text encoders and transformer: they measure whether colour and shape compose.
 HELD_OUT: frozenset[tuple[Colour, Shape]] = frozenset(
     {("red", "triangle"), ("green", "cross"), ("blue", "circle"), ("yellow", "square")}
 )
