@@ -1,5 +1,6 @@
 """Which groups a sample's loss is reported in: by noise level, image or video, and shape."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 from contentv.data.batch import LatentBatch, VideoBatch
@@ -7,15 +8,21 @@ from contentv.data.batch import LatentBatch, VideoBatch
 Groups = Mapping[str, Sequence[str]]
 """Of each way to divide samples, one group's name per sample."""
 
+# Finer towards noise: there a text decides what a video will show.
+SIGMA_EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0)
 
-def latent_groups(batch: LatentBatch, *, sigma_buckets: int = 5) -> Groups:
-    """Sigma in equal buckets, image or video, and latent shape of each sample."""
-    buckets = [min(int(sigma * sigma_buckets), sigma_buckets - 1) for sigma in batch.sigma.tolist()]
-    edges = [f"{number / sigma_buckets:.3g}" for number in range(sigma_buckets + 1)]
+
+def latent_groups(batch: LatentBatch) -> Groups:
+    """Sigma by `SIGMA_EDGES`, image or video, and latent shape of each sample."""
     return {
-        "sigma": [f"{edges[bucket]}-{edges[bucket + 1]}" for bucket in buckets],
+        "sigma": [_sigma_group(sigma) for sigma in batch.sigma.tolist()],
         **_by_shape(tuple(batch.latents.shape), len(batch.keys)),
     }
+
+
+def _sigma_group(sigma: float) -> str:
+    upper = min(bisect_right(SIGMA_EDGES, sigma), len(SIGMA_EDGES) - 1)
+    return f"{SIGMA_EDGES[upper - 1]:g}-{SIGMA_EDGES[upper]:g}"
 
 
 def video_groups(batch: VideoBatch) -> Groups:

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from contentv.base.errors import NumericsError, UserError
 from contentv.data.batch import LatentBatch
 from contentv.distributed.checkpoint import latest
 from contentv.training.config import OptimizerConfig, RunOptions, SpikeConfig, StageConfig
-from contentv.training.groups import latent_groups
+from contentv.training.groups import SIGMA_EDGES, latent_groups
 from contentv.training.state import TrainState
 from contentv.training.trainer import Trainer
 from contentv.training.watch import Watch
@@ -210,11 +211,10 @@ def test_losses_are_reported_by_noise_level_kind_and_shape(tmp_path: Path) -> No
     trainer.objective.losses = noted  # type: ignore[method-assign]
     trainer.run()
     (row,) = [json.loads(row) for row in (tmp_path / "log.jsonl").read_text().splitlines()]
-    edges = ((0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1))
     expected = {}
-    for low, high in edges:
+    for low, high in pairwise(SIGMA_EDGES):
         if inside := [loss for sigma, loss in seen if low <= sigma < high]:
-            expected[f"loss/sigma/{low}-{high}"] = pytest.approx(sum(inside) / len(inside))
+            expected[f"loss/sigma/{low:g}-{high:g}"] = pytest.approx(sum(inside) / len(inside))
     assert {key: value for key, value in row.items() if "/sigma/" in key} == expected
     images, videos = (
         [loss for _, loss in seen[:6]],
