@@ -1,6 +1,7 @@
 """`contentv train smoke`: all stages of the tiny recipe in seconds, killed and resumed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from contentv.base.errors import NumericsError, UserError
+from contentv.base.errors import ModelFilesError, NumericsError, UserError
 from contentv.data.source import LatentBatches
 from contentv.distributed.checkpoint import latest, load
 from contentv.models.zoo import TEXT_LENGTHS
@@ -147,6 +148,17 @@ def test_the_averages_in_bfloat16_are_what_training_exported(
     model = tmp_path / "model"
     export.run(ExportConfig(checkpoint=finished / "flow", base=finished / "model", out=model))
     assert differences(finished / "model", model) == []
+
+
+def test_a_base_model_that_cannot_be_loaded_is_named_and_nothing_is_written(
+    finished: Path, tmp_path: Path
+) -> None:
+    base, out = tmp_path / "base", tmp_path / "model"
+    shutil.copytree(finished / "model", base)
+    (base / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKLWan", "z_dim": "x"}')
+    with pytest.raises(ModelFilesError, match="base: cannot be loaded"):
+        export.run(ExportConfig(checkpoint=finished / "flow", base=base, out=out))
+    assert not out.exists()
 
 
 def test_a_folder_without_a_checkpoint_exports_nothing(finished: Path, tmp_path: Path) -> None:

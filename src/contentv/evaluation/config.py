@@ -29,7 +29,7 @@ class EvaluateConfig(Config):
     num_prompts: int = Field(1000, ge=1, le=1_000_000, description="prompts; autoencoder: clips")
     split: Literal["seen", "held_out", "both"] = Field(
         "both",
-        description="pairs of colour and shape that training shows, never shows, or half each",
+        description="pairs of colour and shape that training captions name, do not, or half each",
     )
     captions: Literal["short", "long", "mixed"] = Field(
         "mixed", description="length of the prompts; mixed: half each"

@@ -317,7 +317,8 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
         """Frees the text encoders. Prompts used before still work, others need embeddings."""
         self.text_encoder = self.text_encoder_2 = self.text_encoder_3 = None
 
-    def _text_towers(self) -> TextTowers:
+    def text_towers(self) -> TextTowers:
+        """Tokenizers and text encoders that are there, together."""
         return TextTowers(
             tokenizer=self.tokenizer,
             tokenizer_2=self.tokenizer_2,
@@ -333,7 +334,7 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         embeds, negative = encode(
             request,
-            self._text_towers(),
+            self.text_towers(),
             self._prompt_cache,
             text_lengths=self.defaults.text_lengths,
             device=self._execution_device if device is None else device,

@@ -12,6 +12,7 @@ from contentv.base.files import atomic_dir
 from contentv.distributed.checkpoint import Stored, inspect, latest, read_into
 from contentv.pipelines.folder import check_folder
 from contentv.pipelines.pipeline import ContentVPipeline
+from contentv.pipelines.studio import load_pipeline
 from contentv.recipes.config import ExportConfig
 from contentv.training.state import load_untied
 
@@ -42,7 +43,7 @@ def run(config: ExportConfig) -> ExportResult:
     stored = inspect(_find(config.checkpoint))
     check_folder(config.base)
     weights = _weights(stored, _GROUPS[config.weights])
-    pipeline = ContentVPipeline.from_pretrained(config.base, torch_dtype=torch.float32)
+    pipeline = load_pipeline(config.base, torch.float32)
     parts = _by_network(pipeline, weights, config.base)
     for name, tensors in parts.items():
         load_untied(getattr(pipeline, name), tensors)

@@ -27,7 +27,6 @@ from contentv.encoding.captions import CaptionEncoder
 from contentv.encoding.clips import ClipEncoder
 from contentv.flow.timesteps import SigmaDensity
 from contentv.models.cost import TransformerSize, model_flops
-from contentv.models.text import TextTowers
 from contentv.pipelines.folder import GenerationDefaults, check_folder, fingerprint, read_defaults
 from contentv.pipelines.locate import locate_model
 from contentv.pipelines.pipeline import ContentVPipeline
@@ -222,7 +221,7 @@ def _batches(run: _Run, pipeline: ContentVPipeline) -> Callable[[int], Work[Towe
 
 
 def _objective(run: _Run, pipeline: ContentVPipeline) -> FrozenTextObjective:
-    config, towers = run.config, _towers(pipeline)
+    config, towers = run.config, pipeline.text_towers()
     frozen = (pipeline.vae, towers.text_encoder, towers.text_encoder_2, towers.text_encoder_3)
     for network in frozen:
         if network is not None:
@@ -237,18 +236,6 @@ def _objective(run: _Run, pipeline: ContentVPipeline) -> FrozenTextObjective:
         transformer,
         CaptionEncoder(towers, text_lengths=run.defaults.text_lengths),
         networks=networks if config.full else learning_part(networks),
-    )
-
-
-def _towers(pipeline: ContentVPipeline) -> TextTowers:
-    return TextTowers(
-        tokenizer=pipeline.tokenizer,
-        tokenizer_2=pipeline.tokenizer_2,
-        tokenizer_3=pipeline.tokenizer_3,
-        text_encoder=pipeline.text_encoder,
-        text_encoder_2=pipeline.text_encoder_2,
-        text_encoder_3=pipeline.text_encoder_3,
-        sequence_width=pipeline.transformer.config.joint_attention_dim,
     )
 
 

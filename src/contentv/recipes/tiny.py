@@ -1,6 +1,6 @@
 """The tiny model: ContentV in small, trained from nothing on the toy world by one CPU core.
 
-The order follows what was measured: pictures before clips, short captions before long ones, and no
+The order follows what was measured: pictures before clips, high noise before low, and no
 transformer before the autoencoder can draw what the captions say.
 """
 
