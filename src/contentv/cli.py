@@ -20,13 +20,15 @@ from pathlib import Path
 from types import FrameType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
+from contentv.base.interrupts import INTERRUPTED, ending_at_once, raising_between_imports
+
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from contentv.base.config import Config
 
-_INTERRUPTED = 130  # what shells expect of a program ended by Ctrl-C: 128 + 2
-_TERMINATED = 143  # and by SIGTERM: 128 + 15
+_TERMINATED = 143  # what shells expect of a program ended by SIGTERM: 128 + 15
+_STOPPED = "interrupted; finished files are kept, nothing half-written is left"
 # Libraries set their own loggers' levels, some below the package's: each is named.
 _CHATTY = (
     *("diffusers", "diffusers.quantizers", "transformers", "huggingface_hub"),
@@ -108,7 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # and again for garbage costs a second of every command.
     gc.set_threshold(100_000, 50, 100)
     try:
-        return _dispatch(arguments, debug=debug)
+        with raising_between_imports():
+            return _dispatch(arguments, debug=debug)
     except BaseException as error:  # noqa: BLE001 - the last stop: every fault becomes one line
         code, message = _explain(error)
         if debug and message:
@@ -131,7 +134,9 @@ def _dispatch(arguments: list[str], *, debug: bool) -> int:
         return 0
     config = _parse(VERBS[name], f"contentv {name}", rest)
     _quiet_libraries(debug=debug)
-    result = _load(VERBS[name].run)(config)
+    with ending_at_once(f"contentv: {_STOPPED}"):
+        run = _load(VERBS[name].run)
+    result = run(config)
     if text := str(result):
         print(text)
     return int(getattr(result, "exit_code", 0))
@@ -267,7 +272,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0, ""
     if any(isinstance(link, KeyboardInterrupt) for link in _chain(error)):
-        return _INTERRUPTED, "interrupted; finished files are kept, nothing half-written is left"
+        return INTERRUPTED, _STOPPED
     if isinstance(error, ContentVError):
         return error.exit_code, str(error)
     match error:
