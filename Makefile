@@ -46,7 +46,7 @@ test-gpu: env-dev
 	$(PYTEST) -m gpu --timeout 1800
 
 train-tiny: env
-	$(BIN)/contentv train tiny
+	$(BIN)/contentv train tiny --jobs 2
 
 # ORIGINAL=folder with the published contentv_transformer.py and contentv_pipeline.py adds the comparison.
 bench: env

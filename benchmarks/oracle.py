@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,37 +18,13 @@ from contentv.base.rng import numpy_generator
 from contentv.toyworld.dataset import Sample, sample
 from contentv.toyworld.oracle import read
 from contentv.toyworld.reading import check
-from contentv.toyworld.scene import (
-    BACKGROUNDS,
-    COLOURS,
-    SHAPES,
-    STYLES,
-    Camera,
-    Motion,
-    Relation,
-    Size,
-    Speed,
-    Split,
-)
+from contentv.toyworld.scene import VALUES, Split
 
 RESULTS = Path(__file__).parent / "results"
 SEED = 20_000
 NOISE = 12.0
 BLUR = 0.5
 SPLITS: tuple[Split, ...] = ("train", "held_out")
-VALUES: dict[str, tuple[str, ...]] = {
-    "shape": SHAPES,
-    "shape2": SHAPES,
-    "colour": tuple(COLOURS),
-    "colour2": tuple(COLOURS),
-    "style": STYLES,
-    "background": tuple(BACKGROUNDS),
-    "motion": get_args(Motion),
-    "speed": get_args(Speed),
-    "size": get_args(Size),
-    "camera": get_args(Camera),
-    "relation": get_args(Relation),
-}
 
 
 def draw(index: int) -> Sample:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from contentv.training.config import StageConfig
 from contentv.training.state import TrainState, untied
@@ -24,6 +25,14 @@ def everything(state: TrainState) -> dict[str, Tensor]:
         for parameter, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"{index}.{parameter}.{key}": v for key, v in moments.items()}
     return {name: value.detach().clone() for name, value in tensors.items()}
+
+
+def whole(state: TrainState) -> dict[str, Tensor]:
+    """Weights, averages and moments in full; a collective of all that share them."""
+    return {
+        name: value.full_tensor() if isinstance(value, DTensor) else value
+        for name, value in everything(state).items()
+    }
 
 
 def until(

@@ -46,6 +46,14 @@ def run_ranks(function: Callable[[], None], world_size: int, folder: Path) -> No
     assert codes == [0] * world_size, f"exit codes {codes}"
 
 
+def folder() -> Path:
+    """The test's folder, the same for every process and every call of `run_ranks` in it."""
+    store = dist.distributed_c10d._get_default_store()
+    while hasattr(store, "underlying_store"):
+        store = store.underlying_store
+    return Path(store.path).parents[1]
+
+
 def _wait(processes: list[BaseProcess]) -> None:
     """Until all have ended, one has failed, or time is up."""
     deadline = time.monotonic() + 4 * TIMEOUT.total_seconds()

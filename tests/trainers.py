@@ -7,7 +7,7 @@ import torch
 
 from builders import VOCABULARY, random_transformer
 from contentv.data.features import Features
-from contentv.data.source import LatentBatches, LatentPhase
+from contentv.data.toylatents import LatentBatches, LatentPhase, ToyCaptions
 from contentv.data.toyset import ClipPhase, ToyVideoBatches
 from contentv.models.zoo import TEXT_LENGTHS, tiny_autoencoder, tiny_text_towers
 from contentv.training.config import OptimizerConfig, StageConfig
@@ -42,13 +42,13 @@ def flow(folder: Path) -> Trainer[Any]:
         optimizer=OptimizerConfig(name="muon", warmup_steps=2),
     )
     mean = torch.randn(6, 16, 2, 4, 4)
-    texts = ("a", "red", "circle", "moves", "right", "a red circle")
-    clips = Features(mean, torch.full_like(mean, -4), texts, tuple("big " * 30 for _ in texts))
+    clips = Features(mean, torch.full_like(mean, -4))
     phases = (
         LatentPhase(steps=2, clips=3, frames=1),
         LatentPhase(steps=3, clips=2, frames=2, long_every=2),
     )
-    batches = LatentBatches(clips, torch.zeros(16), torch.ones(16), 0, config.name, phases)
+    mean, std = torch.zeros(16), torch.ones(16)
+    batches = LatentBatches(clips, ToyCaptions(0), mean, std, 0, config.name, phases)
     objective = FlowMatchingObjective(
         random_transformer(1), tiny_text_towers(VOCABULARY), text_lengths=TEXT_LENGTHS
     )

@@ -52,10 +52,30 @@ VERBS = {
         "contentv.pipelines.config:GenerateConfig",
         "make videos from prompts",
     ),
+    "encode": Verb(
+        "contentv.recipes.encode:run",
+        "contentv.encoding.config:EncodeConfig",
+        "encode clips and captions before training, or prompts before generating",
+    ),
+    "serve": Verb(
+        "contentv.recipes.serve:run",
+        "contentv.encoding.config:ServeConfig",
+        "encode for trainers elsewhere while they train",
+    ),
+    "serve certs": Verb(
+        "contentv.encoding.certificates:run",
+        "contentv.encoding.config:CertsConfig",
+        "make certificates and a token for servers and trainers",
+    ),
     "train": Verb(
         "contentv.recipes.run:run",
         "contentv.recipes.config:TrainConfig",
         "train a model by a recipe, or go on with a stopped run",
+    ),
+    "train contentv_8b": Verb(
+        "contentv.recipes.pretraining:run",
+        "contentv.recipes.config:ChainConfig",
+        "train the paper's stages on your clips, on one device or on many",
     ),
     "train finetune": Verb(
         "contentv.recipes.finetune:run",

@@ -25,20 +25,12 @@ from contentv.training.state import TrainState
 from contentv.training.trainer import Trainer
 from contentv.training.watch import Watch
 from contentv.training.work import Work
-from lines import CrashError, Line, Numbers, crash, everything, until
-from ranks import run_ranks
+from lines import CrashError, Line, Numbers, crash, until, whole
+from ranks import folder, run_ranks
 
 EXACT = 1e-12
 STEPS = 6
 SAMPLES = 5
-
-
-def folder() -> Path:
-    """The test's folder, the same for every process and every call of `run_ranks` in it."""
-    store = dist.distributed_c10d._get_default_store()
-    while hasattr(store, "underlying_store"):
-        store = store.underlying_store
-    return Path(store.path).parents[1]
 
 
 def network() -> nn.Module:
@@ -104,14 +96,6 @@ def trainer(team: Team | None, run: Path, **settings: object) -> Trainer[Numbers
         peers=team.peers if team else Peers(),
         clip=clip_grad_norm,
     )
-
-
-def whole(state: TrainState) -> dict[str, Tensor]:
-    """Weights, averages and moments in full; a collective of all members."""
-    return {
-        name: value.full_tensor() if isinstance(value, DTensor) else value
-        for name, value in everything(state).items()
-    }
 
 
 def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,9 +17,11 @@ from safetensors.torch import load_file
 
 from builders import build_random_pipeline
 from contentv.cli import main
-from contentv.data.planned import PlannedBatches, StepBatches
+from contentv.data.planned import PlannedBatches
+from contentv.data.source import StepFeatures
 from contentv.distributed.checkpoint import latest, load
 from contentv.pipelines.folder import check_folder
+from contentv.pipelines.jobs import slug
 from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.recipes.config import FinetuneConfig
 from contentv.recipes.finetune import run
@@ -118,7 +121,7 @@ def test_broken_off_and_resumed_the_lora_is_bitwise_the_same(
 ) -> None:
     real = PlannedBatches.__call__
 
-    def draw(batches: PlannedBatches, step: int) -> StepBatches:
+    def draw(batches: PlannedBatches, step: int) -> StepFeatures:
         if step == 3:
             raise CrashError
         return real(batches, step)
@@ -132,6 +135,65 @@ def test_broken_off_and_resumed_the_lora_is_bitwise_the_same(
     assert finetune(films, model, tmp_path) == 0
     ours, theirs = load_file(tmp_path / LORA), load_file(finished / LORA)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+# Dies at a call of a method: before a step, in the middle of one, while a checkpoint is due.
+FATAL = """
+import os, signal, sys
+from contentv.cli import main
+from {module} import {owner}
+real, calls = {owner}.{method}, []
+def fatal(*args, **kwargs):
+    calls.append(args)
+    if len(calls) == {call}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args, **kwargs)
+{owner}.{method} = fatal
+sys.exit(main())
+"""
+DEATHS = (
+    ("contentv.data.planned", "PlannedBatches", "__call__", 2),
+    ("contentv.training.objectives.frozen_text", "FrozenTextObjective", "losses", 3),
+    ("torch", "Tensor", "backward", 2),
+    ("contentv.distributed.checkpoint", "CheckpointWriter", "save", 1),
+)
+
+
+@pytest.mark.slow  # four processes that load everything
+def test_killed_again_and_again_the_lora_is_bitwise_the_same(
+    films: Path, model: Path, tmp_path: Path
+) -> None:
+    out, longer = tmp_path / "run", ["--steps", "8", "--checkpoint-every", "1"]
+    line = ["--data", str(films), "--model", str(model), "--out", str(out), "--device", "cpu"]
+    for module, owner, method, call in DEATHS:
+        code = FATAL.format(module=module, owner=owner, method=method, call=call)
+        command = ["train", "finetune", *line, *SMALL.split(), *longer]
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert not (out / "lora").exists()
+    assert latest(out / "finetune") is not None  # not begun anew each time
+    assert finetune(films, model, out, *longer) == 0
+    assert finetune(films, model, tmp_path / "whole", *longer) == 0
+    ours, theirs = load_file(out / LORA), load_file(tmp_path / "whole" / LORA)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_videos_on_the_way_are_of_the_clips_captions_and_change_nothing(
+    finished: Path, films: Path, model: Path, tmp_path: Path
+) -> None:
+    assert finetune(films, model, tmp_path, "--validate-every", "4") == 0
+    made = sorted(path.name for path in (tmp_path / "validation/step-00000004").iterdir())
+    captions = [(films / f"{number}.txt").read_text() for number in range(4)]
+    assert made == [f"{n:02d}-{slug(caption)}.mp4" for n, caption in enumerate(captions)]
+    assert 0 <= json.loads(last_line(tmp_path / "finetune/log.jsonl"))["validation/facts"] <= 1
+    ours, theirs = load_file(tmp_path / LORA), load_file(finished / LORA)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def last_line(path: Path) -> str:
+    return path.read_text().splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -251,6 +313,7 @@ def test_a_dry_run_builds_everything_and_leaves_nothing(
         (["--full", "--lora-rank", "8"], "lora_rank=8: --full trains all weights"),
         (["--data", "absent"], "absent: no such file or folder"),
         (["--model", "absent"], "model=absent: no such model"),
+        (["--validation-prompts", "p.txt"], "validation_prompts=p.txt: say how often"),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(

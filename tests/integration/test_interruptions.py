@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from builders import build_random_pipeline
+from contentv.base.files import part_of
 from contentv.video.io import read_video
 
 PATIENCE = 90.0
@@ -113,7 +114,7 @@ def test_a_killed_batch_goes_on_where_it_was(model: Path, tmp_path: Path) -> Non
         assert len(read_video(file).frames) == 5
         assert json.loads(file.with_suffix(".json").read_text())["job"]["num_frames"] == 5
     # A process killed while writing leaves a hidden file, as if it had been this one.
-    (tmp_path / "killed" / f".part-{killed.process.pid}-a-big-green-circle_seed0.mp4").touch()
+    part_of(tmp_path / "killed" / "a-big-green-circle_seed0.mp4", killed.process.pid).touch()
 
     resumed = Running(*arguments, "--out", str(tmp_path / "killed"))
     assert resumed.end() == 0, resumed.seen

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -14,22 +15,24 @@ import torch
 from safetensors.torch import load_file
 
 from contentv.base.errors import ModelFilesError, NumericsError, UserError
-from contentv.data.source import LatentBatches
+from contentv.data.toylatents import LatentBatches
+from contentv.data.toyset import ClipPhase
 from contentv.distributed.checkpoint import latest, load
 from contentv.models.zoo import TEXT_LENGTHS
 from contentv.pipelines.folder import check_folder
 from contentv.pipelines.pipeline import ContentVPipeline
-from contentv.recipes import export, selftest, tiny
+from contentv.recipes import export, selftest, tiny, toychain
 from contentv.recipes.config import ExportConfig, TrainConfig
 from contentv.recipes.run import run
+from contentv.recipes.toystages import Compute
 from contentv.training.signals import Interrupted
 
-CPU = tiny.Compute(torch.device("cpu"), compiled=False)
-STAGES = ("autoencoder3d", "decoder", "flow")
+CPU = Compute(torch.device("cpu"), compiled=False)
+STAGES = tuple(tiny.SMOKE.stages)
 
 
-def train(out: Path) -> Path:
-    return run(TrainConfig(recipe="smoke", out=out, compiled=False)).model
+def train(out: Path, stage: str | None = None) -> Path:
+    return run(TrainConfig(recipe="smoke", out=out, stage=stage, compiled=False)).model
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -75,13 +78,13 @@ def test_the_trained_folder_is_whole_and_generates(finished: Path) -> None:
 
 def test_the_folder_holds_the_averages_and_the_statistics_of_its_latents(finished: Path) -> None:
     pipe = ContentVPipeline.from_pretrained(finished / "model", torch_dtype=torch.float32)
-    average = load(latest(finished / "flow")).tensors["ema"]
+    average = load(latest(finished / "stage3")).tensors["ema"]
     for name, value in pipe.transformer.state_dict().items():
         assert torch.equal(value, average[f"transformer.{name}"].bfloat16().float()), name
     decoder = load(latest(finished / "decoder")).tensors["ema"]
     for name, value in pipe.vae.state_dict().items():
         assert torch.equal(value, decoder[name].bfloat16().float()), name
-    shard = load_file(next((finished / "features").iterdir()))
+    shard = load_file(next((finished / "clips").iterdir()))
     mean = shard["mean"].float().mean((0, 2, 3, 4))
     assert torch.allclose(torch.tensor(pipe.vae.config.latents_mean), mean, atol=1e-5)
     assert not torch.allclose(mean, torch.zeros(16), atol=1e-3)
@@ -110,7 +113,7 @@ def test_a_dry_run_of_a_finished_run_says_so(
     before = sorted(finished.rglob("*"))
     with caplog.at_level("INFO"):
         run(TrainConfig(recipe="smoke", out=finished.parent, compiled=False, dry_run=True))
-    assert [f"{stage}: finished at step" in caplog.text for stage in STAGES] == [True] * 3
+    assert [f"{stage}: finished at step" in caplog.text for stage in STAGES] == [True] * len(STAGES)
     assert sorted(finished.rglob("*")) == before
 
 
@@ -120,7 +123,7 @@ def test_an_exported_checkpoint_is_a_model_with_its_weights(
 ) -> None:
     result = export.run(
         ExportConfig(
-            checkpoint=finished / "flow",
+            checkpoint=finished / "stage3",
             base=finished / "model",
             out=tmp_path / "model",
             weights=group,
@@ -130,7 +133,7 @@ def test_an_exported_checkpoint_is_a_model_with_its_weights(
     assert result.step == 4
     assert "transformer" in result.networks
     check_folder(result.model)
-    stored = load(latest(finished / "flow")).tensors["ema" if group == "ema" else "model"]
+    stored = load(latest(finished / "stage3")).tensors["ema" if group == "ema" else "model"]
     exported = ContentVPipeline.from_pretrained(result.model, torch_dtype=torch.float32)
     for name, value in exported.transformer.state_dict().items():
         assert torch.equal(value, stored[f"transformer.{name}"]), name
@@ -146,7 +149,7 @@ def test_the_averages_in_bfloat16_are_what_training_exported(
     finished: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
-    export.run(ExportConfig(checkpoint=finished / "flow", base=finished / "model", out=model))
+    export.run(ExportConfig(checkpoint=finished / "stage3", base=finished / "model", out=model))
     assert differences(finished / "model", model) == []
 
 
@@ -157,7 +160,7 @@ def test_a_base_model_that_cannot_be_loaded_is_named_and_nothing_is_written(
     shutil.copytree(finished / "model", base)
     (base / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKLWan", "z_dim": "x"}')
     with pytest.raises(ModelFilesError, match="base: cannot be loaded"):
-        export.run(ExportConfig(checkpoint=finished / "flow", base=base, out=out))
+        export.run(ExportConfig(checkpoint=finished / "stage3", base=base, out=out))
     assert not out.exists()
 
 
@@ -175,16 +178,24 @@ def test_training_again_changes_nothing(finished: Path) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def begun(finished: Path, out: Path) -> None:
+    """A run that has not begun its last stage."""
+    shutil.copytree(finished, out / "smoke")
+    shutil.rmtree(out / "smoke" / "stage3")
+    shutil.rmtree(out / "smoke" / "model")
+
+
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 import torch
-from contentv.data.source import LatentBatches
+from contentv.data.toylatents import LatentBatches
 from contentv.recipes.config import TrainConfig
 from contentv.recipes.run import run
+from contentv.recipes.toystages import Compute
 def draw(batches, step, real=LatentBatches.__call__):
     if step == 3:
-        while not list(Path(sys.argv[1]).glob("smoke/flow/step-00000002")):
+        while not list(Path(sys.argv[1]).glob("smoke/stage3/step-00000002")):
             time.sleep(0.01)  # it is being written meanwhile
         os.kill(os.getpid(), signal.SIGKILL)
     return real(batches, step)
@@ -198,6 +209,7 @@ run(TrainConfig(recipe="smoke", out=Path(sys.argv[1]), compiled=False))
 def test_killed_in_mid_stage_and_resumed_the_weights_are_bitwise_the_same(
     finished: Path, tmp_path: Path
 ) -> None:
+    begun(finished, tmp_path)
     source = str(Path(tiny.__file__).parents[2])
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path)],
@@ -207,27 +219,28 @@ def test_killed_in_mid_stage_and_resumed_the_weights_are_bitwise_the_same(
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not (tmp_path / "smoke" / "model").exists()
-    assert latest(tmp_path / "smoke" / "flow").name == "step-00000002"  # a step is lost
+    assert latest(tmp_path / "smoke" / "stage3").name == "step-00000002"  # a step is lost
     torch.manual_seed(99)
-    train(tmp_path)
+    run(TrainConfig(recipe="smoke", out=tmp_path, jobs=2, compiled=False))
     assert differences(finished, tmp_path / "smoke") == []
 
 
 def test_sigterm_saves_the_stage_stops_the_run_and_it_goes_on_exactly(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    begun(finished, tmp_path)
     real = LatentBatches.__call__
 
     def draw(batches: LatentBatches, step: int) -> object:
-        if step == 0:
+        if (batches.stage, step) == ("stage3", 0):
             signal.raise_signal(signal.SIGTERM)
         return real(batches, step)
 
     with monkeypatch.context() as patch:
         patch.setattr(LatentBatches, "__call__", draw)
-        with pytest.raises(Interrupted, match="flow: saved at step 1"):
+        with pytest.raises(Interrupted, match="stage3: saved at step 1"):
             train(tmp_path)
-    assert latest(tmp_path / "smoke" / "flow").name == "step-00000001"
+    assert latest(tmp_path / "smoke" / "stage3").name == "step-00000001"
     assert not (tmp_path / "smoke" / "model").exists()
     train(tmp_path)
     assert differences(finished / "model", tmp_path / "smoke" / "model") == []
@@ -244,38 +257,76 @@ def copied(finished: Path, out: Path) -> Path:
     return out
 
 
+OTHER_PHASES = tiny.SMOKE.autoencoder2d.model_copy(
+    update={"phases": (ClipPhase(steps=2, shapes=((1, 3),)),)}
+)
+
+
 @pytest.mark.parametrize(
-    ("change", "stage"),
+    ("change", "stage", "what"),
     [
-        ({"autoencoder_phases": tiny.SMOKE.autoencoder_phases[::-1]}, "autoencoder"),
-        ({"clips": 8}, "flow"),
-        ({"seed": 1}, "flow"),
+        ({"autoencoder2d": OTHER_PHASES}, "autoencoder2d", "phases"),
+        ({"clips": 8}, "t2i", "clips"),
+        ({"seed": 1}, "t2i", "seed"),
     ],
 )
 def test_other_data_for_a_stage_that_has_begun_is_refused(
-    finished: Path, tmp_path: Path, change: dict[str, object], stage: str
+    finished: Path, tmp_path: Path, change: dict[str, object], stage: str, what: str
 ) -> None:
     recipe = tiny.SMOKE.model_copy(update=change)
     folder = copied(finished, tmp_path)
     before = (folder / "run.yaml").read_bytes()
-    with pytest.raises(UserError, match=f"stage {stage} began with other {next(iter(change))}"):
-        tiny.train(recipe, folder, CPU)
+    with pytest.raises(UserError, match=f"stage {stage} began with other {what}"):
+        toychain.links(recipe, folder, CPU)
     assert (folder / "run.yaml").read_bytes() == before
 
 
 def test_features_of_another_number_of_clips_are_refused(finished: Path, tmp_path: Path) -> None:
-    recipe = tiny.SMOKE.model_copy(update={"clips": 12})
-    vae = ContentVPipeline.from_pretrained(finished / "model").vae.float()
-    tiny.encode(tiny.SMOKE, vae, tmp_path, CPU)
-    with pytest.raises(UserError, match="holds 16 clips, the recipe has 12"):
-        tiny.encode(recipe, vae, tmp_path, CPU)
+    shutil.copytree(finished, tmp_path / "smoke")
+    shutil.rmtree(tmp_path / "smoke" / "model")
+    shard = next((tmp_path / "smoke" / "clips").iterdir())
+    shard.with_name("clips-00000016.safetensors").write_bytes(shard.read_bytes())
+    with pytest.raises(UserError, match="holds 32 clips, the recipe has 16"):
+        train(tmp_path)
 
 
 def test_phases_must_fill_their_stage() -> None:
     settings = tiny.SMOKE.model_dump()
-    settings["flow"]["steps"] += 1
-    with pytest.raises(ValueError, match=r"flow\.steps=5: its phases have 4 steps together"):
+    settings["stage3"]["stage"]["steps"] += 1
+    with pytest.raises(ValueError, match=r"stage3: steps=5, but its phases have 4 together"):
         tiny.TinyRecipe.model_validate(settings)
+
+
+def test_a_stage_has_the_name_of_its_place() -> None:
+    settings = tiny.SMOKE.model_dump()
+    settings["stage2"]["stage"]["name"] = "stage1"
+    with pytest.raises(ValueError, match=r"stage2\.stage\.name=stage1: must be stage2"):
+        tiny.TinyRecipe.model_validate(settings)
+
+
+def test_each_stage_begins_with_the_averages_of_the_one_before(finished: Path) -> None:
+    """With no step made between, hand-over would be the identity: two steps of 1e-5 are nearly."""
+    names = ("t2i", "vae_adaptation", "stage1", "stage2", "stage3")
+    ends = {name: load(latest(finished / name)).tensors["ema"] for name in names}
+    for before, after in pairwise(names):
+        near = torch.cat([(ends[after][k] - ends[before][k]).flatten() for k in ends[after]])
+        assert 0 < near.abs().max() < 0.02
+    towers = {name for name in ends["t2i"] if name.startswith("text_encoder")}
+    assert towers
+    assert not towers & ends["stage3"].keys()
+    decoder, before = (
+        load(latest(finished / name)).tensors["ema"] for name in ("decoder", "autoencoder3d")
+    )
+    same = {name for name in decoder if torch.equal(decoder[name], before[name])}
+    assert {name for name in decoder if name.startswith("encoder")} <= same
+    assert {name for name in decoder if name.startswith("decoder")} - same
+
+
+def test_a_stage_alone_waits_for_its_turn(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="stage=t2i: pictures, text_encoders must be finished"):
+        train(tmp_path, stage="t2i")
+    assert train(tmp_path, stage="text_encoders") == tmp_path / "smoke" / "text_encoders"
+    assert differences(finished / "text_encoders", tmp_path / "smoke" / "text_encoders") == []
 
 
 def test_the_selftest_learns_one_clip_by_heart(tmp_path: Path) -> None:

@@ -41,6 +41,13 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16
 
 
+def device_name(device: torch.device) -> str:
+    """What its driver calls a device, such as "NVIDIA H200"; of a CPU, "cpu"."""
+    backend = getattr(torch, device.type)
+    name: str = getattr(backend, "get_device_name", lambda _: device.type)(device.index)
+    return name
+
+
 def describe_devices() -> list[str]:
     """List this machine's devices for a person, best first: name, kind, free and total memory."""
     accelerator = _accelerator()
@@ -96,5 +103,4 @@ def _describe(device: torch.device) -> str:
         memory = f", {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     except (AttributeError, RuntimeError):
         memory = ""
-    name = getattr(backend, "get_device_name", lambda _: device.type)(device.index)
-    return f"{device}: {name}{memory}"
+    return f"{device}: {device_name(device)}{memory}"

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,14 +105,23 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is anything
 def _make_room(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
-    return path.parent / f".part-{os.getpid()}-{path.name}"
+    return part_of(path, os.getpid())
+
+
+def part_of(path: Path, pid: int) -> Path:
+    """Where process `pid` of this machine writes `path` before it is whole.
+
+    Machines that share a folder have names of their own: their processes may have equal numbers.
+    """
+    return path.parent / f".part-{platform.node()}-{pid}-{path.name}"
 
 
 def _remove_leftovers(path: Path) -> None:
     # A killed process (SIGKILL, power cut) cannot tidy up; the next one that writes the file does.
+    head, tail = f".part-{platform.node()}-", f"-{path.name}"
     for file in path.parent.iterdir():
-        pid = file.name.removeprefix(".part-").removesuffix(f"-{path.name}")
-        ours = pid.isdigit() and file.name == f".part-{pid}-{path.name}"
+        pid = file.name.removeprefix(head).removesuffix(tail)
+        ours = pid.isdigit() and file.name == f"{head}{pid}{tail}"
         if ours and not _is_running(int(pid)):
             remove(file)
 

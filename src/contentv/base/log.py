@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _ROOT = "contentv"
 
@@ -24,3 +26,16 @@ def setup_logging(*, verbose: bool = False) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     root.propagate = False
+
+
+@contextmanager
+def only_errors(*, wanted: bool) -> Iterator[None]:
+    """Where `wanted`, hold back lines below ERROR: of many processes one is enough to tell them."""
+    root = logging.getLogger(_ROOT)
+    before = root.level
+    if wanted:
+        root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)

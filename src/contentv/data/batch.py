@@ -1,7 +1,7 @@
 """What one training step consumes, noise included: nothing random is drawn after this."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +28,30 @@ class VideoBatch:
         return replace(self, video=self.video.to(device), noise=self.noise.to(device))
 
 
+class NoisedBatch(Protocol):
+    """What batches for the transformer share: data, noise, and where between both to look."""
+
+    @property
+    def latents(self) -> Tensor:
+        """Data [b c t h w]."""
+        ...
+
+    @property
+    def noise(self) -> Tensor:
+        """As many normal numbers."""
+        ...
+
+    @property
+    def sigma(self) -> Tensor:
+        """Noise level of each sample, [b] in 0..1."""
+        ...
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """One name per sample."""
+        ...
+
+
 @dataclass(frozen=True)
 class LatentBatch:
     """Clips for the transformer: normalised latents and noise [b z t h w], sigma [b], captions.
@@ -41,7 +65,7 @@ class LatentBatch:
     captions: tuple[str, ...]
     keys: tuple[str, ...]
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "LatentBatch":
         """The same batch on `device`."""
         return replace(
             self,
@@ -52,11 +76,28 @@ class LatentBatch:
 
 
 @dataclass(frozen=True)
-class TowerBatch(LatentBatch):
-    """A latent batch whose three text encoders read captions of their own.
+class FeatureBatch:
+    """All that the transformer reads in training, made by networks that do not learn.
 
-    `captions` is what the first reads. Each encoder's captions are dropped by themselves.
+    `latents`, `noise` [b c t h w] float32, latents normalised; `sigma` [b] float32; `sequence`
+    [b n d] and `pooled` [b p] are the prompts' embeddings, in the number format of the text
+    encoders, each of which has dropped its captions already.
     """
 
-    captions_2: tuple[str, ...]
-    captions_3: tuple[str, ...]
+    latents: Tensor
+    noise: Tensor
+    sigma: Tensor
+    sequence: Tensor
+    pooled: Tensor
+    keys: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "FeatureBatch":
+        """The same batch on `device`."""
+        return replace(
+            self,
+            latents=self.latents.to(device),
+            noise=self.noise.to(device),
+            sigma=self.sigma.to(device),
+            sequence=self.sequence.to(device),
+            pooled=self.pooled.to(device),
+        )

@@ -1,7 +1,6 @@
-"""Precomputed features of a data set: shards with their captions, each whole or absent."""
+"""Precomputed latents of toy clips: shards, each whole or absent."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,13 @@ from contentv.base.files import atomic_path
 
 @dataclass(frozen=True)
 class Features:
-    """Of n clips: posterior mean and log-variance of raw latents [n c t h w] and their captions."""
+    """Of n clips: posterior mean and log-variance of raw latents [n c t h w]."""
 
     mean: Tensor
     logvar: Tensor
-    short: tuple[str, ...]
-    long: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.short)
+        return len(self.mean)
 
     def sample(self, indices: Sequence[int], noise: Tensor) -> Tensor:
         """Raw latents of some clips, float32 [b c t h w], of as many latent frames as `noise`."""
@@ -36,11 +33,10 @@ class Features:
 
 def write_shard(path: Path, features: Features, *, encoder: str) -> None:
     """Write one shard atomically; `encoder` identifies the network that made it."""
-    captions = {"short": json.dumps(features.short), "long": json.dumps(features.long)}
     tensors = {"mean": features.mean, "logvar": features.logvar}
     tensors = {name: value.to(torch.bfloat16).contiguous() for name, value in tensors.items()}
     with atomic_path(path) as part:
-        save_file(tensors, part, {"encoder": encoder, **captions})
+        save_file(tensors, part, {"encoder": encoder})
 
 
 def load_shards(folder: Path, *, encoder: str) -> Features:
@@ -57,8 +53,6 @@ def load_shards(folder: Path, *, encoder: str) -> Features:
     return Features(
         torch.cat([s.mean for s in shards]),
         torch.cat([s.logvar for s in shards]),
-        tuple(text for s in shards for text in s.short),
-        tuple(text for s in shards for text in s.long),
     )
 
 
@@ -77,12 +71,11 @@ def _load_shard(path: Path, encoder: str) -> Features:
             metadata = file.metadata() or {}
             mean, logvar = file.get_tensor("mean"), file.get_tensor("logvar")
         made_by = metadata["encoder"]
-        short, long = (tuple(json.loads(metadata[name])) for name in ("short", "long"))
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError) as error:
         raise WorldError(f"{path}: damaged ({error}); delete it and encode anew") from error
     if made_by != encoder:
         raise UserError(
             f"{path}: made by encoder {made_by}, training uses {encoder}; "
             "delete the folder and encode anew"
         )
-    return Features(mean, logvar, short, long)
+    return Features(mean, logvar)

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from contentv.base.config import Config
 from contentv.base.rng import torch_generator
-from contentv.data.batch import TowerBatch
+from contentv.data.batch import FeatureBatch
 from contentv.data.buckets import Bucket, Buckets, Fit
 from contentv.data.manifest import Clip
 from contentv.data.plan import Draw, MicroBatch, Plan, draw
+from contentv.data.source import StepFeatures
 from contentv.data.standins import Record, StandIn, UnreadableClipError
 from contentv.flow.timesteps import SigmaDensity, sample_sigmas
 
@@ -48,16 +49,23 @@ class ClipLatents(Protocol):
         ...
 
 
-class StepBatches(NamedTuple):
-    """The batches of one group in a step, and how many samples all groups have in it."""
+class CaptionEmbeds(Protocol):
+    """Embeds captions, or looks them up."""
 
-    batches: tuple[TowerBatch, ...]
-    num_samples: int
+    def __call__(
+        self, captions: Sequence[str], captions_2: Sequence[str], captions_3: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings [b n d] and [b p]; each text encoder reads captions of its own.
+
+        A dropped caption is the empty string. A sample's embeddings depend on the other samples of
+        the call by their length n at most.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class PlannedBatches:
-    """Batches of a step for one data-parallel group of `groups`.
+    """The source that encodes: batches of a step for one data-parallel group of `groups`.
 
     `clips` are those whose rows the plan names. The loss weighs each sample the same, so the plan
     must be weighted by samples. A clip that cannot be read is tried once a process.
@@ -67,6 +75,7 @@ class PlannedBatches:
     clips: Sequence[Clip]
     buckets: Buckets
     latents: ClipLatents
+    embed: CaptionEmbeds
     sampling: SamplingConfig
     record: Record
     group: int = 0
@@ -76,27 +85,27 @@ class PlannedBatches:
     def __post_init__(self) -> None:
         assert self.plan.weighting == "sample"
 
-    def __call__(self, step: int) -> StepBatches:
+    def __call__(self, step: int) -> StepFeatures:
         """Draw what this group computes in a step, in the order of computing.
 
         UserError when no clip of a bucket can be read.
         """
         planned = self.plan(step)
         hand = planned.deal(self.group, self.groups)
-        return StepBatches(tuple(self._batch(step, b) for b in hand), planned.num_samples)
+        return StepFeatures(tuple(self.batch(step, micro) for micro in hand), planned.num_samples)
 
-    def _batch(self, step: int, micro: MicroBatch) -> TowerBatch:
+    def batch(self, step: int, micro: MicroBatch) -> FeatureBatch:
+        """Draw one of the micro-batches that the plan has for a step."""
         places = zip(micro.rows, micro.slots, strict=True)
         samples = [self._sample(step, micro.bucket, row, slot) for row, slot in places]
-        captions, captions_2, captions_3 = zip(*(s.captions for s in samples), strict=True)
-        return TowerBatch(
+        sequence, pooled = self.embed(*zip(*(s.captions for s in samples), strict=True))
+        return FeatureBatch(
             latents=torch.stack([s.latents for s in samples]),
             noise=torch.stack([s.noise for s in samples]),
             sigma=torch.stack([s.sigma for s in samples]),
-            captions=captions,
+            sequence=sequence,
+            pooled=pooled,
             keys=tuple(s.key for s in samples),
-            captions_2=captions_2,
-            captions_3=captions_3,
         )
 
     def _sample(self, step: int, bucket: Bucket, row: int, slot: int) -> "_Sample":

@@ -15,7 +15,8 @@ from contentv.data.batch import video_tensor
 from contentv.data.features import Features, network_hash, write_shard
 from contentv.models.vae import Posterior
 from contentv.models.vae_clip import encode_clip
-from contentv.toyworld.dataset import sample
+from contentv.toyworld.dataset import scene_at
+from contentv.toyworld.render import render
 
 SHARD_CLIPS = 256
 # One size for every call, so that a clip's features do not depend on its neighbours.
@@ -53,32 +54,33 @@ def encode_toyworld(
     folder: Path,
     *,
     clips: int,
+    frames: int,
     seed: int,
     worker: int = 0,
     workers: int = 1,
 ) -> Iterator[Path]:
     """Encode toy clips 0 … `clips`-1 of the training split; yields each shard as it is finished.
 
-    Shards already there are left alone. Of several workers, number `worker` makes every
-    `workers`-th shard.
+    `frames` is their whole length, or 1 for pictures: how they begin. Shards already there are left
+    alone. Of several workers, number `worker` makes every `workers`-th shard.
     """
     for first in range(worker * SHARD_CLIPS, clips, workers * SHARD_CLIPS):
-        path = folder / f"clips-{first:08d}.safetensors"
+        path = folder / shard_name(first)
         if not path.exists():
-            features = _shard(encoder, range(first, min(first + SHARD_CLIPS, clips)), seed)
+            indices = range(first, min(first + SHARD_CLIPS, clips))
+            features = _shard(encoder, indices, frames, seed)
             write_shard(path, features, encoder=encoder.identity)
         yield path
 
 
-def _shard(encoder: FeatureEncoder, indices: range, seed: int) -> Features:
-    samples = [sample(seed, index, split="train") for index in indices]
-    posterior = encoder.encode(np.stack([s.frames() for s in samples]))
-    return Features(
-        posterior.mean,
-        posterior.logvar,
-        tuple(s.short.text for s in samples),
-        tuple(s.long.text for s in samples),
-    )
+def shard_name(first: int) -> str:
+    """File of the shard that begins with clip `first`."""
+    return f"clips-{first:08d}.safetensors"
+
+
+def _shard(encoder: FeatureEncoder, indices: range, frames: int, seed: int) -> Features:
+    clips = [render(scene_at(seed, index), frames=frames) for index in indices]
+    return Features(*encoder.encode(np.stack(clips)))
 
 
 @cache

@@ -112,7 +112,7 @@ def fitting_length(towers: TextTowers, prompts: Sequence[str], lengths: Sequence
     """The smallest of `lengths` at which T5 reads every prompt uncut, else the largest."""
     if towers.tokenizer_3 is None:
         return min(lengths)
-    longest = max(len(ids) for ids in towers.tokenizer_3(list(prompts)).input_ids)
+    longest = max(len(ids) for ids in towers.tokenizer_3(list(prompts), verbose=False).input_ids)
     return min((length for length in lengths if length >= longest), default=max(lengths))
 
 

@@ -11,7 +11,7 @@ from contentv.models.text import TextTowers
 from contentv.models.tokenizers import clip_tokenizer, t5_tokenizer
 from contentv.models.transformer import ContentVTransformer3DModel
 
-TEXT_LENGTHS = (16, 128)
+TEXT_LENGTHS = (16, 112)
 _CLIP_LENGTH = 16
 _CLIP_WIDTH = 48
 _T5_WIDTH = 128
@@ -55,7 +55,7 @@ def tiny_text_towers(vocabulary: frozenset[str]) -> TextTowers:
     clip_2 = clip_tokenizer(vocabulary, max_length=_CLIP_LENGTH, pad_token="!")
     t5 = t5_tokenizer(vocabulary, max_length=max(TEXT_LENGTHS))
     t5_config = T5Config(
-        vocab_size=len(t5), d_model=_T5_WIDTH, d_kv=32, num_heads=4, d_ff=256, num_layers=2,
+        vocab_size=len(t5), d_model=_T5_WIDTH, d_kv=32, num_heads=4, d_ff=256, num_layers=4,
         feed_forward_proj="gated-gelu", dropout_rate=0.0, is_encoder_decoder=False, use_cache=False,
     )  # fmt: skip
     return TextTowers(

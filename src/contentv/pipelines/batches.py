@@ -6,6 +6,7 @@ from pathlib import Path
 
 from contentv.base.errors import WorldError
 from contentv.pipelines.config import Format, GenerateConfig, Offload, PromptConfig
+from contentv.pipelines.embeds import EmbeddedPrompts, read_embeds
 from contentv.pipelines.folder import check_folder, fingerprint, read_defaults
 from contentv.pipelines.jobs import Job, plan_jobs, read_prompts
 from contentv.pipelines.locate import locate_model
@@ -42,6 +43,7 @@ class Plan:
     dtype: str | None
     threads: int | None
     offload: Offload
+    embeds: EmbeddedPrompts | None
 
     def scale_of(self, job: Job) -> int:
         """How many times each pixel is repeated in the file."""
@@ -51,9 +53,12 @@ class Plan:
 def make_plan(config: GenerateConfig) -> Plan:
     """Decide everything that can be decided without the model's weights; raise what is wrong."""
     old = None if config.sidecar is None else read_sidecar(config.sidecar)
+    embeds = None if config.prompt_embeds is None else read_embeds(config.prompt_embeds)
     prompts = read_prompts(config)
     if not prompts and old is not None:
         prompts = [PromptConfig(prompt=old.job.prompt)]
+    if not prompts and embeds is not None:
+        prompts = list(embeds.prompts)
     name = config.model or (old.model.name if old else "tiny")
     kind = choose_format(config.out, config.format, old.format if old else "mp4")
     folder = locate_model(name, offline=config.offline)
@@ -70,6 +75,8 @@ def make_plan(config: GenerateConfig) -> Plan:
                 f"model {name}: not the one of {config.sidecar}; use --model to insist"
             )
         batches = _again(config, old, prompts, kind)
+    if embeds is not None:
+        embeds.check(folder, [job for batch in batches for job in batch.jobs])
     return Plan(
         folder=folder,
         model=model,
@@ -83,6 +90,7 @@ def make_plan(config: GenerateConfig) -> Plan:
         dtype=config.dtype or (old.machine.dtype if old else None),
         threads=old.machine.threads if old else None,
         offload=config.offload,
+        embeds=embeds,
     )
 
 

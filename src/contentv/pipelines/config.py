@@ -98,6 +98,11 @@ class GenerateConfig(SamplingConfig):
     prompts_file: Annotated[Path | None, Argument(flag="prompts", metavar="FILE")] = Field(
         None, description='prompts, one a line, or JSONL: {"prompt": ..., "seed": ...}'
     )
+    prompt_embeds: Annotated[Path | None, Argument(metavar="FILE")] = Field(
+        None,
+        description="what `contentv encode --prompts` made: the text encoders are not loaded; "
+        "without a prompt, all prompts of the file",
+    )
     sidecar: Annotated[Path | None, Argument(flag="from", metavar="JSON")] = Field(
         None, description="make the video of this JSON file again; flags given here win"
     )
@@ -128,7 +133,8 @@ class GenerateConfig(SamplingConfig):
 
     @model_validator(mode="after")
     def _knows_what_to_show(self) -> "GenerateConfig":
-        if not (self.prompts or self.prompt is not None or self.prompts_file or self.sidecar):
+        asked = (self.prompts, self.prompts_file, self.prompt_embeds, self.sidecar)
+        if not any(asked) and self.prompt is None:
             raise ValueError('no prompt; write what the video shows: contentv generate "..."')
         if self.sidecar and self.prompts_file:
             raise ValueError("--from and --prompts exclude each other")

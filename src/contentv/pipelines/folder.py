@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ from contentv.base.errors import ModelFilesError, UserError
 from contentv.base.files import os_errors, read_json
 
 INDEX = "model_index.json"
+TEXT_PARTS = (
+    *("text_encoder", "text_encoder_2", "text_encoder_3"),
+    *("tokenizer", "tokenizer_2", "tokenizer_3"),
+)
 _HASHED_WHOLE = 1 << 30
 _HASHED_END = 1 << 20
 _LONGEST_HEADER = 100 << 20  # the limit of the safetensors format
@@ -79,13 +83,16 @@ def read_header(file: Path) -> dict[str, Any]:
     return header
 
 
-def fingerprint(folder: Path) -> dict[str, str]:
+def fingerprint(folder: Path, parts: Collection[str] = ()) -> dict[str, str]:
     """Give a hash of all that decides the model's output, and how it was taken.
 
-    Below 1 GiB every byte counts. Above, reading all of it would take longer than a video does, so
-    of each file the size and the first and last MiB count.
+    With `parts`, of what lies in these folders of it. Below 1 GiB every byte counts. Above, reading
+    all of it would take longer than a video does, so of each file the size and the first and last
+    MiB count.
     """
-    files = list(_files(folder))
+    files = [
+        file for file in _files(folder) if not parts or file.relative_to(folder).parts[0] in parts
+    ]
     with os_errors(folder, "read"):
         whole = sum(file.stat().st_size for file in files) < _HASHED_WHOLE
         digest = hashlib.sha256()

@@ -103,6 +103,7 @@ def _write(
             scale=scale,
             machine=machine,
             frames_sha256=digest.hexdigest(),
+            prompt_embeds=None if plan.embeds is None else plan.embeds.sha256,
         )
         if plan.frames_sha256 not in (None, sidecar.frames_sha256):
             _LOG.warning("%s: not bit for bit the video it was made from: %s", path, _ELSEWHERE)

@@ -40,7 +40,8 @@ class Sidecar(Config):
     `batch` are the jobs sampled together with this one, itself among them at `batch_index`:
     a matrix product over two rows may round differently from one over the first row alone.
     `scale` is how many times each pixel is repeated along both sides of the file. `frames_sha256`
-    is the hash of the frames before that and before compression.
+    is the hash of the frames before that and before compression. `prompt_embeds` is the hash of the
+    file of embeddings that stood for the prompts, None where the model's own encoders read them.
     """
 
     model_config = ConfigDict(extra="ignore")  # a newer version may say more
@@ -53,6 +54,7 @@ class Sidecar(Config):
     scale: int
     machine: Machine
     frames_sha256: str
+    prompt_embeds: str | None = None
 
     def is_of(self, job: Job, model: ModelIdentity, scale: int) -> bool:
         """Say whether this is the video of `job`, wherever and beside whatever it was made."""

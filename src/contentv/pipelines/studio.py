@@ -1,10 +1,10 @@
 """A loaded model with the device it runs on: batches of jobs in, frames out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers.utils import logging as diffusers_logging
@@ -15,20 +15,25 @@ from contentv.base.errors import ContentVError, ModelFilesError, UserError, Worl
 from contentv.base.types import Frame
 from contentv.pipelines.batches import Plan
 from contentv.pipelines.config import Offload
+from contentv.pipelines.embeds import EmbeddedPrompts
+from contentv.pipelines.folder import TEXT_PARTS
 from contentv.pipelines.jobs import Job
-from contentv.pipelines.loading import Dtype
+from contentv.pipelines.loading import Dtype, FolderPipeline
 from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.pipelines.sidecar import Machine, describe_machine
+
+Loaded = TypeVar("Loaded", bound=FolderPipeline)
 
 _SMALLER = "ask for fewer frames, a smaller size or --batch-size, or --offload model"
 
 
 @dataclass(frozen=True)
 class Studio:
-    """A pipeline and what its numbers depend on."""
+    """A pipeline and what its numbers depend on; with `embeds` it has no text encoders."""
 
     pipe: ContentVPipeline
     machine: Machine
+    embeds: EmbeddedPrompts | None
 
     def sample(self, jobs: tuple[Job, ...], on_step: Callable[[], None]) -> torch.Tensor:
         """Give the latents ``[b c t h w]`` of jobs that fit together; `on_step` after each step."""
@@ -38,11 +43,9 @@ class Studio:
             return tensors
 
         first = jobs[0]
-        negative = [job.negative_prompt for job in jobs if job.negative_prompt is not None]
         with explained_memory():
             (latents,) = self.pipe(
-                prompt=[job.prompt for job in jobs],
-                negative_prompt=negative or None,
+                **self._text(jobs),
                 num_frames=first.num_frames,
                 height=first.height,
                 width=first.width,
@@ -57,6 +60,16 @@ class Studio:
             )
         assert isinstance(latents, torch.Tensor)
         return latents
+
+    def _text(self, jobs: tuple[Job, ...]) -> dict[str, Any]:
+        """The pipeline's arguments that say what the videos show."""
+        if self.embeds is not None:
+            arguments = self.embeds.arguments(jobs)
+            # The noise is drawn in the format of the embeddings, so it must be the transformer's.
+            device, dtype = self.pipe._execution_device, self.pipe.transformer.dtype  # noqa: SLF001
+            return {name: tensor.to(device, dtype) for name, tensor in arguments.items()}
+        negative = [job.negative_prompt for job in jobs if job.negative_prompt is not None]
+        return {"prompt": [job.prompt for job in jobs], "negative_prompt": negative or None}
 
     def frames(self, latents: torch.Tensor) -> Iterator[Frame]:
         """Decode the latents ``[1 c t h w]`` of one video, frame by frame."""
@@ -75,11 +88,12 @@ def open_studio(plan: Plan) -> Studio:
             f"offload={plan.offload}: there is nothing to unload from a CPU; leave it out"
         )
     with explained_memory():
-        pipe = load_pipeline(plan.folder, dtype)
+        pipe = load_pipeline(plan.folder, dtype, text=plan.embeds is None)
         _place(pipe, device, plan.offload)
     pipe.set_progress_bar_config(disable=True)
     name = str(dtype).removeprefix("torch.")
-    return Studio(pipe, describe_machine(str(device), name, torch.get_num_threads()))
+    machine = describe_machine(str(device), name, torch.get_num_threads())
+    return Studio(pipe, machine, plan.embeds)
 
 
 def _place(pipe: ContentVPipeline, device: torch.device, offload: Offload) -> None:
@@ -115,11 +129,22 @@ def _no_progress_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def load_pipeline(folder: Path, dtype: Dtype) -> ContentVPipeline:
-    """Load a folder silently; ModelFilesError when it holds something else."""
+def load_pipeline(folder: Path, dtype: Dtype, *, text: bool = True) -> ContentVPipeline:
+    """Load a folder silently; ModelFilesError when it holds something else.
+
+    Without `text` it comes without text encoders and tokenizers, and reads embeddings only.
+    """
+    return load_folder(ContentVPipeline, folder, dtype, leave_out=() if text else TEXT_PARTS)
+
+
+def load_folder(
+    kind: type[Loaded], folder: Path, dtype: Dtype, *, leave_out: Collection[str] = ()
+) -> Loaded:
+    """Load the parts of a folder that a kind of pipeline has, as `load_pipeline` does."""
+    absent = dict.fromkeys(leave_out)
     try:
         with _no_progress_bars():
-            return ContentVPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            return kind.from_pretrained(folder, dtype=dtype, local_files_only=True, **absent)
     except (ContentVError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # the loaders of three libraries, each with its own errors

@@ -39,3 +39,10 @@ def find_device(kind: str) -> Device:
     if kind not in DEVICES:
         raise UserError(f"device={kind}: not a known kind; use one of {', '.join(DEVICES)}")
     return DEVICES[kind]
+
+
+def peak_flops(name: str) -> float | None:
+    """Peak in operations a second of the device that its driver calls so; None when not known."""
+    joined = name.lower().replace(" ", "")
+    found = (device for kind, device in DEVICES.items() if kind in joined)
+    return next((1e12 * device.peak_tflops for device in found), None)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from contentv.base.config import Argument, Config
+from contentv.distributed.config import ParallelConfig
+from contentv.pipelines.config import SamplingConfig
 
 RecipeName = Literal["tiny", "smoke"]
 
@@ -13,16 +15,23 @@ RecipeName = Literal["tiny", "smoke"]
 class TrainConfig(Config):
     """Train a model by a recipe; run again with the same folder to go on where it stopped.
 
-    `contentv train finetune --help` tells of training on clips of your own.
+    `contentv train finetune --help` tells of training on clips of your own, `contentv train
+    contentv_8b --help` of the paper's stages.
     """
 
     recipe: Annotated[RecipeName | None, Argument(positional=True)] = Field(
         None,
-        description="tiny: the shipped model, hours on one core; smoke: the same stages in a "
-        "minute; none with --selftest",
+        description="tiny: the shipped model, over an hour with --jobs 2; smoke: the same stages in "
+        "half a minute; none with --selftest",
     )
     out: Path = Field(
         Path("runs"), description="folder of runs; this one gets a folder of its recipe's name"
+    )
+    stage: Annotated[str | None, Argument(default="all")] = Field(
+        None, description="one stage of the recipe alone; those before it must be finished"
+    )
+    jobs: int = Field(
+        1, ge=1, le=64, description="stages at the same time, in processes of their own"
     )
     device: str | None = Field(None, description="where to compute (default: the best there is)")
     compiled: bool = Field(
@@ -48,6 +57,8 @@ class TrainConfig(Config):
             raise ValueError(
                 f"recipe={self.recipe or ''}: name tiny or smoke, or ask for --selftest alone"
             )
+        if self.jobs > 1 and (self.stage or self.dry_run):
+            raise ValueError(f"jobs={self.jobs}: --stage and --dry-run run in one process")
         return self
 
 
@@ -66,6 +77,23 @@ class ExportConfig(Config):
         "ema", description="ema: averaged over the last steps; raw: of the last step"
     )
     dtype: Literal["bf16", "fp32"] = Field("bf16", description="number format of the weights")
+
+
+class ValidationConfig(SamplingConfig):
+    """Videos of the same prompts and noise after every `every` steps of a stage; 0 = never.
+
+    `prompts_file` is what `contentv generate --prompts` reads; its prompts follow `prompts`.
+    """
+
+    every: int = Field(0, ge=0)
+    prompts: tuple[str, ...] = ()
+    prompts_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _knows_what_to_show(self) -> Self:
+        if self.every and not self.prompts and self.prompts_file is None:
+            raise ValueError(f"every={self.every}: no prompts to validate with; give some")
+        return self
 
 
 class FinetuneConfig(Config):
@@ -123,6 +151,12 @@ class FinetuneConfig(Config):
     seed: int = Field(0, ge=0, description="keys every random number")
     log_every: int = Field(10, gt=0, description="steps between log lines")
     checkpoint_every: int = Field(100, gt=0, description="steps between checkpoints")
+    validate_every: int = Field(
+        0, ge=0, description="steps between videos that show what was learned so far; 0: none"
+    )
+    validation_prompts: Annotated[
+        Path | None, Argument(metavar="FILE", default="captions of your first clips")
+    ] = Field(None, description="what those videos show, as in `contentv generate --prompts`")
     workers: Annotated[int, Argument(default="0: one a processor")] = Field(
         0, ge=0, le=1024, description="files measured at the same time"
     )
@@ -146,7 +180,100 @@ class FinetuneConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _prompts_have_a_use(self) -> Self:
+        if self.validation_prompts and not self.validate_every:
+            raise ValueError(
+                f"validation_prompts={self.validation_prompts}: say how often, by --validate-every"
+            )
+        return self
+
     @property
     def rank(self) -> int:
         """Rank of the LoRA."""
         return self.lora_rank or 16
+
+
+class ChainConfig(Config):
+    """Train the paper's stages; run again with the same folder to go on where it stopped.
+
+    Each stage begins with the averaged weights of the one before. Alone it trains on one device,
+    started by torchrun on as many as there are processes.
+    """
+
+    data: Path = Field(description="a folder of clips, or the file that describes the data set")
+    model: str = Field(
+        description="built-in name, model folder or Hugging Face id: its autoencoder and text "
+        "encoders encode, its transformer is where the first stage begins"
+    )
+    out: Path = Field(
+        Path("runs/contentv_8b"), description="folder of this run, seen by all machines"
+    )
+    recipe: Annotated[Path | None, Argument(default="the paper's")] = Field(
+        None, description="YAML file of what is to be different in the recipe"
+    )
+    stage: Annotated[str | None, Argument(default="all")] = Field(
+        None, description="train this stage alone"
+    )
+    until: Annotated[str | None, Argument(default="the last")] = Field(
+        None, description="stop after this stage"
+    )
+    init_from: Annotated[str | None, Argument(default="the stage before, or --model")] = Field(
+        None,
+        description="weights that the first of these stages begins with: a model folder or id, a "
+        "stage of a run or one of its checkpoints",
+    )
+    servers: Annotated[tuple[str, ...], Argument(metavar="HOST:PORT", default="none")] = Field(
+        (), description="encode servers to ask for batches instead of encoding here"
+    )
+    tls: Annotated[Path | None, Argument(default="none")] = Field(
+        None, description="the folder `client` that `contentv serve certs` wrote, for --servers"
+    )
+    replicate: Annotated[int | None, Argument(default="one a node")] = Field(
+        None, ge=1, description="whole copies of the weights"
+    )
+    shard: Annotated[int | None, Argument(default="a node's devices")] = Field(
+        None, ge=1, description="processes that share the weights of a copy"
+    )
+    sp: Annotated[int | None, Argument(default="1")] = Field(
+        None, ge=1, description="processes that share the tokens of a sample"
+    )
+    tp: Annotated[int | None, Argument(default="1")] = Field(
+        None, ge=1, description="processes that share the matrices of a block"
+    )
+    root: Annotated[Path | None, Argument(default="the table's own")] = Field(
+        None, description="folder that paths in a table or manifest start from"
+    )
+    workers: Annotated[int, Argument(default="0: one a processor")] = Field(
+        0, ge=0, le=1024, description="files measured at the same time"
+    )
+    device: str | None = Field(None, description="where to compute (default: the best there is)")
+    accept: bool = Field(
+        False,
+        description="go on although settings changed that touch neither data nor network",
+    )
+    dry_run: bool = Field(
+        False, description="build everything, say what would run, and make no step"
+    )
+    wandb: Annotated[str | None, Argument(default="none")] = Field(
+        None, description="project of wandb to send curves to"
+    )
+
+    @model_validator(mode="after")
+    def _one_choice_of_stages(self) -> Self:
+        if self.stage is not None and self.until is not None:
+            raise ValueError(f"stage={self.stage}: is one stage alone; leave out --until")
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_has_a_use(self) -> Self:
+        if self.tls is not None and not self.servers:
+            raise ValueError(f"tls={self.tls}: is for encode servers; name them with --servers")
+        return self
+
+    @property
+    def parallel(self) -> ParallelConfig | None:
+        """The layout asked for; None when none is, and then the recipe decides."""
+        degrees = {name: getattr(self, name) for name in ("replicate", "shard", "sp", "tp")}
+        said = {name: degree for name, degree in degrees.items() if degree is not None}
+        return ParallelConfig(**said) if said else None

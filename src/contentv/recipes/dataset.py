@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from contentv.base.errors import UserError
 from contentv.base.log import get_logger
-from contentv.data.batching import Cost, tokens
+from contentv.data.batching import Cost, batch_sizes, tokens
 from contentv.data.buckets import Bucket, Buckets, Fit
 from contentv.data.check import Check, Verdict, judge
 from contentv.data.entries import Listing
@@ -16,6 +16,9 @@ from contentv.data.shelves import shelve
 
 Sizes: TypeAlias = Callable[[Sequence[Bucket]], Mapping[Bucket, int]]
 """The batch of each bucket that has clips, given smallest first."""
+
+Mix: TypeAlias = Callable[[Sequence[Fit]], tuple[MixPhase, ...]]
+"""When pictures and when videos are seen, given the clips that are used."""
 
 _log = get_logger(__name__)
 
@@ -40,11 +43,12 @@ def plan_data(
     seed: int,
     stage: str,
     sizes: Sizes,
+    mix: Mix,
     batches_per_step: int,
 ) -> PlannedData:
-    """Plan a stage that sees pictures and videos as often as there are of each.
+    """Plan a stage; what becomes of the clips is logged.
 
-    What becomes of the clips is logged. UserError when none can be used.
+    UserError when none can be used, or when the mix wants pictures or videos and there are none.
     """
     verdicts = [judge(clip, buckets) for clip in listing.clips]
     fits = [verdict.fit for verdict in verdicts if verdict.fit]
@@ -56,7 +60,7 @@ def plan_data(
         seed,
         stage,
         shelve(listing.clips, buckets, batch, cost),
-        phases=(_as_they_come(fits),),
+        phases=mix(fits),
         batches_per_step=batches_per_step,
         content=clips_hash(listing.clips),
     )
@@ -79,17 +83,42 @@ def sizes_for_one(cost: Cost, batch_size: int) -> Sizes:
     return sizes
 
 
-def clips_hash(clips: Sequence[Clip]) -> str:
-    """Identity of a data set, shared by a copy in another folder with other times of change."""
-    return manifest_hash([replace(clip, stamp="", source="") for clip in clips])
+def sizes_alike(
+    cost: Cost, length: Callable[[Bucket], int], *, batch_size: int, room: float
+) -> Sizes:
+    """Batches that cost alike, so that no process waits for another: see `batch_sizes`.
+
+    Like `batch_size` clips of the largest bucket. None has more than `room` times the tokens of
+    these, text included, as `length` counts them: that is what memory holds.
+    """
+
+    def sizes(shapes: Sequence[Bucket]) -> Mapping[Bucket, int]:
+        most = int(room * batch_size * max(map(length, shapes)))
+        budget = batch_size * max(map(cost, shapes))
+        return batch_sizes(shapes, cost, budget=budget, most=lambda shape: most // length(shape))
+
+    return sizes
 
 
-def _as_they_come(fits: Sequence[Fit]) -> MixPhase:
+def as_they_come(fits: Sequence[Fit]) -> tuple[MixPhase, ...]:
+    """Pictures and videos as often as there are of each."""
     pictures = sum(fit.bucket.frames == 1 for fit in fits)
     # Proportions have a limit that a large data set exceeds; their quotient is what counts.
     scale = max(1, len(fits) // 1_000_000 + 1)
     videos = len(fits) - pictures
-    return MixPhase(steps=_ENDLESS, pictures=-(-pictures // scale), videos=-(-videos // scale))
+    return (MixPhase(steps=_ENDLESS, pictures=-(-pictures // scale), videos=-(-videos // scale)),)
+
+
+def joint(*, video_first: int, pictures: int, videos: int) -> Mix:
+    """Videos alone for `video_first` steps, then both in these proportions of clips."""
+    first = (MixPhase(steps=video_first),) if video_first else ()
+    phases = (*first, MixPhase(steps=_ENDLESS, pictures=pictures, videos=videos))
+    return lambda _: phases
+
+
+def clips_hash(clips: Sequence[Clip]) -> str:
+    """Identity of a data set, shared by a copy in another folder with other times of change."""
+    return manifest_hash([replace(clip, stamp="", source="") for clip in clips])
 
 
 def _say(check: Check) -> None:

@@ -1,49 +1,54 @@
 """`contentv train finetune`: a model learns from a person's own folder of clips."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
-from contentv.base.config import describe_validation_error
 from contentv.base.device import default_dtype, pick_device
-from contentv.base.errors import UserError
-from contentv.base.files import read_json
-from contentv.data.batch import TowerBatch
-from contentv.data.batching import Cost
-from contentv.data.buckets import DURATIONS, Bucket, BucketConfig, Buckets
-from contentv.data.planned import PlannedBatches, SamplingConfig
+from contentv.data.buckets import Buckets
+from contentv.data.planned import SamplingConfig
 from contentv.data.run import load_dataset
 from contentv.data.standins import StandInFile
 from contentv.distributed.config import RecomputeConfig
 from contentv.distributed.mesh import refuse_torchrun
 from contentv.distributed.recompute import recompute_blocks
-from contentv.encoding.captions import CaptionEncoder
-from contentv.encoding.clips import ClipEncoder
 from contentv.flow.timesteps import SigmaDensity
-from contentv.models.cost import TransformerSize, model_flops
 from contentv.pipelines.folder import GenerationDefaults, check_folder, fingerprint, read_defaults
+from contentv.pipelines.jobs import Job
 from contentv.pipelines.locate import locate_model
 from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.pipelines.studio import load_pipeline
 from contentv.recipes import export
 from contentv.recipes.adapters import add_lora, learning_part, save_lora
-from contentv.recipes.config import ExportConfig, FinetuneConfig
-from contentv.recipes.dataset import PlannedData, clips_hash, plan_data, sizes_for_one
+from contentv.recipes.buckets import bucket_config
+from contentv.recipes.config import ExportConfig, FinetuneConfig, ValidationConfig
+from contentv.recipes.dataset import (
+    PlannedData,
+    as_they_come,
+    clips_hash,
+    plan_data,
+    sizes_for_one,
+)
 from contentv.recipes.identity import Identity, begin, refuse_another_run
+from contentv.recipes.sources import (
+    freeze_encoders,
+    local_source,
+    step_cost,
+    transformer_size,
+    work_from,
+)
+from contentv.recipes.validation import Validation, first_captions, plan_videos
 from contentv.training.config import OptimizerConfig, RunOptions, StageConfig
 from contentv.training.groups import latent_groups
 from contentv.training.objectives.frozen_text import FrozenTextObjective
 from contentv.training.state import load_untied
 from contentv.training.trainer import Trainer
 from contentv.training.watch import Watch
-from contentv.training.work import Work
-from contentv.video.shapes import ScaleFactors
 
 STAGE = "finetune"
 
@@ -88,38 +93,13 @@ def run(config: FinetuneConfig) -> FinetuneResult:
     with _products(config) as products:
         data = _plan(config, model, defaults, products)
         identity = _identity(config, data, model)
-        refuse_another_run(config.out, STAGE, identity)
+        refuse_another_run(config.out, config.out / STAGE, identity)
         if not config.dry_run:
             begin(config.out, identity)
         _train(_Run(config, model, defaults, data, products, device))
     if config.dry_run:
         return FinetuneResult(None)
     return FinetuneResult(_export(config, model) if config.full else config.out / "lora")
-
-
-def bucket_config(config: FinetuneConfig, defaults: GenerationDefaults) -> BucketConfig:
-    """The buckets asked for; what is not said is what the model was made for."""
-    longest = defaults.num_frames
-    settings = {
-        "areas": config.areas or (defaults.height * defaults.width,),
-        "frames": config.frames or (1, *(n for n in DURATIONS if n < longest), longest),
-        "fps": config.fps or defaults.fps,
-        "max_crop": config.max_crop,
-    }
-    try:
-        return BucketConfig.model_validate(settings)
-    except ValidationError as error:
-        raise UserError(describe_validation_error(error)) from error
-
-
-def step_cost(model: Path, text_tokens: int) -> Cost:
-    """Operations of training the model in this folder on one clip of a bucket."""
-    size = TransformerSize.of(read_json(model / "transformer" / "config.json"))
-
-    def cost(bucket: Bucket) -> float:
-        return model_flops(size, ScaleFactors().latent(bucket), text_tokens)
-
-    return cost
 
 
 @contextmanager
@@ -137,7 +117,7 @@ def _plan(
 ) -> PlannedData:
     buckets = Buckets(bucket_config(config, defaults))
     listing = load_dataset(config.data, config.root, cache=products, workers=config.workers)
-    cost = step_cost(model, max(defaults.text_lengths))
+    cost = step_cost(transformer_size(model), max(defaults.text_lengths))
     return plan_data(
         listing,
         buckets,
@@ -145,6 +125,7 @@ def _plan(
         seed=config.seed,
         stage=STAGE,
         sizes=sizes_for_one(cost, config.batch_size),
+        mix=as_they_come,
         batches_per_step=config.micro_batches,
     )
 
@@ -183,50 +164,54 @@ def _stage(config: FinetuneConfig) -> StageConfig:
         ema_decay=0.99,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
+        validate_every=config.validate_every,
     )
 
 
 def _train(run: _Run) -> None:
     config, dtype = run.config, default_dtype(run.device)
+    stage, videos = _stage(config), _videos(run)
     of_transformer = torch.float32 if config.full else dtype
     pipeline = load_pipeline(run.model, {"default": dtype, "transformer": of_transformer})
     objective = _objective(run, pipeline)
+    source = local_source(
+        run.data,
+        pipeline,
+        _sampling(config),
+        text_lengths=run.defaults.text_lengths,
+        cache=run.products / "latents",
+        record=StandInFile(run.products / "stand_ins.jsonl"),
+    )
+    validate = Validation(pipeline, videos, config.out / "validation", bf16=stage.bf16)
     state = Trainer(
         objective,
-        _batches(run, pipeline),
-        _stage(config),
+        work_from(source),
+        stage,
         config.out / STAGE,
         options=RunOptions(accept=config.accept, dry_run=config.dry_run, wandb=config.wandb),
-        watch=Watch(groups=latent_groups),
+        watch=Watch(groups=latent_groups, validate=validate),
     ).run()
     if not config.full and not config.dry_run:
         load_untied(objective.networks, state.ema)
         save_lora(pipeline.transformer, config.out / "lora")
 
 
-def _batches(run: _Run, pipeline: ContentVPipeline) -> Callable[[int], Work[TowerBatch]]:
-    planned = PlannedBatches(
-        run.data.plan,
-        run.data.listing.clips,
-        run.data.buckets,
-        ClipEncoder(pipeline.vae, run.data.listing.root, run.products / "latents"),
-        _sampling(run.config),
-        StandInFile(run.products / "stand_ins.jsonl"),
+def _videos(run: _Run) -> tuple[Job, ...]:
+    """What is shown on the way: the prompts given, or the data's own."""
+    config = run.config
+    if not config.validate_every:
+        return ()
+    asked = ValidationConfig(
+        every=config.validate_every,
+        prompts=() if config.validation_prompts else first_captions(run.data),
+        prompts_file=config.validation_prompts,
     )
-
-    def batches(step: int) -> Work[TowerBatch]:
-        return Work(*planned(step))
-
-    return batches
+    return plan_videos(asked, run.defaults)
 
 
 def _objective(run: _Run, pipeline: ContentVPipeline) -> FrozenTextObjective:
-    config, towers = run.config, pipeline.text_towers()
-    frozen = (pipeline.vae, towers.text_encoder, towers.text_encoder_2, towers.text_encoder_3)
-    for network in frozen:
-        if network is not None:
-            network.requires_grad_(False).eval().to(run.device)
-    transformer = pipeline.transformer
+    config, transformer = run.config, pipeline.transformer
+    freeze_encoders(pipeline, run.device)
     if not config.full:
         add_lora(transformer, config.rank, seed=config.seed)
     transformer.to(run.device)
@@ -234,7 +219,6 @@ def _objective(run: _Run, pipeline: ContentVPipeline) -> FrozenTextObjective:
     networks: nn.Module = nn.ModuleDict({"transformer": transformer})
     return FrozenTextObjective(
         transformer,
-        CaptionEncoder(towers, text_lengths=run.defaults.text_lengths),
         networks=networks if config.full else learning_part(networks),
     )
 

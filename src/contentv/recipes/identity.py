@@ -1,4 +1,4 @@
-"""What a fine-tuning run is made of: a run that goes on must not become another one."""
+"""What a stage is made of: a run that goes on must not become another one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ _FILE = "run.yaml"
 
 
 class Identity(Config):
-    """All that decides data and network, but seed and steps, which a stage's checkpoint knows.
+    """All that decides data and network of a fine-tuning, but what a stage's checkpoint knows.
 
     `model` and `clips` are hashes of the start weights and of the list of clips; `lora_rank` is
     None when all weights learn.
@@ -29,16 +29,36 @@ class Identity(Config):
     lora_rank: int | None
 
 
-def begin(folder: Path, identity: Identity) -> None:
+class StageIdentity(Config):
+    """All that decides data and network of a stage of a recipe, but what its checkpoint knows.
+
+    `model` is a hash of the folder whose autoencoder and text encoders encode, `init_from` what was
+    said about start weights, if anything, `clips` a hash of the list of clips.
+    """
+
+    model: str
+    init_from: str
+    clips: str
+    buckets: BucketConfig
+    sampling: SamplingConfig
+    video_first: int
+    pictures: int
+    videos: int
+    batch_size: int
+    room: float
+    micro_batches: int
+
+
+def begin(folder: Path, identity: Config) -> None:
     """Write down what the run in `folder` is made of."""
     save_yaml(identity, folder / _FILE)
 
 
-def refuse_another_run(folder: Path, stage: str, identity: Identity) -> None:
-    """UserError when `stage` in `folder` has a checkpoint and was made of something else."""
-    if not (folder / _FILE).is_file() or latest(folder / stage) is None:
+def refuse_another_run(folder: Path, stage: Path, identity: Config) -> None:
+    """UserError when the stage has a checkpoint and the run in `folder` was made of another."""
+    if not (folder / _FILE).is_file() or latest(stage) is None:
         return
-    before = load_yaml(Identity, folder / _FILE)
+    before = load_yaml(type(identity), folder / _FILE)
     changed = _differences(before.model_dump(mode="json"), identity.model_dump(mode="json"))
     if changed:
         raise UserError(
@@ -58,4 +78,5 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def _shown(value: object) -> str:
-    return f"{value:.8}" if isinstance(value, str) else str(value)
+    # Of a hash its beginning is enough.
+    return value[:8] if isinstance(value, str) and len(value) in (16, 64) else str(value)

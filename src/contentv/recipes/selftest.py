@@ -11,7 +11,8 @@ import torch
 from contentv.base.errors import NumericsError
 from contentv.data.batch import LatentBatch
 from contentv.data.features import load_shards
-from contentv.data.source import LatentBatches, LatentPhase
+from contentv.data.toylatents import LatentBatches, LatentPhase, ToyCaptions
+from contentv.data.toyset import CLIP_FRAMES
 from contentv.encoding.encoder import FeatureEncoder, encode_toyworld, latent_statistics
 from contentv.models.zoo import TEXT_LENGTHS, tiny_autoencoder, tiny_text_towers, tiny_transformer
 from contentv.toyworld.captions import vocabulary
@@ -67,11 +68,12 @@ def _one_clip(folder: Path, device: torch.device) -> LatentBatch:
     """Four times the first toy clip, each with its own noise."""
     torch.manual_seed(0)
     encoder = FeatureEncoder(tiny_autoencoder().to(device).eval())
-    for _ in encode_toyworld(encoder, folder, clips=1, seed=0):
+    for _ in encode_toyworld(encoder, folder, clips=1, frames=CLIP_FRAMES, seed=0):
         pass
     features = load_shards(folder, encoder=encoder.identity)
     phases = (LatentPhase(steps=1, clips=4, frames=features.mean.shape[2]),)
-    return LatentBatches(features, *latent_statistics(features), 0, _NAME, phases)(0)
+    statistics = latent_statistics(features)
+    return LatentBatches(features, ToyCaptions(0), *statistics, 0, _NAME, phases)(0)
 
 
 def _train(batch: LatentBatch, steps: int, folder: Path, device: torch.device) -> None:

@@ -1,280 +1,248 @@
-"""The tiny model: ContentV in small, trained from nothing on the toy world by one CPU core.
+"""The tiny model: ContentV in small, trained from nothing on the toy world by two CPU cores.
 
-The order follows what was measured: pictures before clips, high noise before low, and no
-transformer before the autoencoder can draw what the captions say.
+Ancestors first, as the paper's model has them: a picture autoencoder, text encoders, a transformer
+that makes pictures. Then the autoencoder is swapped for one of clips, and the stages follow. The
+order within follows what was measured: pictures before clips, high noise before low.
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Self
+from typing import Self, TypeAlias
 
-import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from contentv.base.config import Config, load_yaml, save_yaml
-from contentv.base.errors import UserError
-from contentv.base.files import atomic_dir
-from contentv.base.log import get_logger
-from contentv.base.progress import progress
-from contentv.data.features import Features, load_shards
-from contentv.data.source import LatentBatches, LatentPhase
-from contentv.data.toyset import ClipPhase, ToyVideoBatches
-from contentv.distributed import checkpoint
-from contentv.encoding.encoder import (
-    GROUP_CLIPS,
-    SHARD_CLIPS,
-    FeatureEncoder,
-    encode_toyworld,
-    latent_statistics,
-)
+from contentv.base.config import Config
+from contentv.data.toylatents import LatentPhase
+from contentv.data.toyset import ClipPhase
 from contentv.flow.timesteps import SigmaDensity
-from contentv.models.zoo import TEXT_LENGTHS, tiny_autoencoder, tiny_text_towers, tiny_transformer
+from contentv.models.zoo import TEXT_LENGTHS
 from contentv.pipelines.folder import GenerationDefaults
-from contentv.pipelines.pipeline import ContentVPipeline
-from contentv.toyworld.captions import vocabulary
-from contentv.training.config import OptimizerConfig, RunOptions, StageConfig
-from contentv.training.groups import latent_groups, video_groups
-from contentv.training.objectives.autoencoder import AutoencoderObjective
-from contentv.training.objectives.flow_matching import FlowMatchingObjective
-from contentv.training.state import load_untied
-from contentv.training.trainer import Trainer
-from contentv.training.watch import Watch
-
-_log = get_logger(__name__)
-
-_RUN = "run.yaml"
-# Stages, and the recipe's fields that a stage reads beside its own settings.
-_READS = {
-    "autoencoder": ("autoencoder_phases",),
-    "decoder": ("decoder_phases",),
-    "flow": ("flow_phases", "clips", "seed"),
-}
+from contentv.training.config import OptimizerConfig, StageConfig
 
 
-@dataclass(frozen=True)
-class Compute:
-    """Where and how a run computes; `compiled` pays minutes at the start for faster steps."""
+class PixelStage(Config):
+    """A stage that learns from rendered clips."""
 
-    device: torch.device
-    compiled: bool = True
-    options: RunOptions = field(default_factory=RunOptions)
-
-
-class TinyRecipe(Config):
-    """Three trained stages, with the encoding of `clips` clips of row `seed` before the last."""
-
-    seed: int = 0
-    autoencoder: StageConfig
-    autoencoder_phases: tuple[ClipPhase, ...]
-    decoder: StageConfig
-    decoder_phases: tuple[ClipPhase, ...]
-    clips: int
-    flow: StageConfig
-    flow_phases: tuple[LatentPhase, ...]
-    defaults: GenerationDefaults
+    stage: StageConfig
+    phases: tuple[ClipPhase, ...]
 
     @model_validator(mode="after")
-    def _phases_fill_stages(self) -> Self:
-        for name in _READS:
-            steps = getattr(self, name).steps
-            planned = sum(phase.steps for phase in getattr(self, f"{name}_phases"))
-            if steps != planned:
-                raise ValueError(f"{name}.steps={steps}: its phases have {planned} steps together")
+    def _phases_fill_the_stage(self) -> Self:
+        _refuse_other_length(self.stage, sum(phase.steps for phase in self.phases))
         return self
 
 
-def train(recipe: TinyRecipe, folder: Path, compute: Compute) -> Path:
-    """Run all stages under `folder`, each from its newest checkpoint; returns the model folder."""
-    _refuse_changes(recipe, folder)
-    if compute.options.dry_run:
-        few = recipe.model_copy(update={"clips": GROUP_CLIPS})
-        with TemporaryDirectory() as scratch:
-            return _train_stages(few, folder, Path(scratch), compute)
-    save_yaml(recipe, folder / _RUN)
-    return _train_stages(recipe, folder, folder, compute)
+class CaptionStage(Config):
+    """A stage that learns from captions alone: batches of `short` short or `long` long ones."""
+
+    stage: StageConfig
+    short: int = Field(gt=0)
+    long: int = Field(gt=0)
 
 
-def _train_stages(recipe: TinyRecipe, folder: Path, products: Path, compute: Compute) -> Path:
-    """Checkpoints are in `folder`; features and model go to `products`."""
-    vae = train_autoencoder(recipe, folder, compute)
-    train_decoder(recipe, vae, folder, compute)
-    features = encode(recipe, vae, products, compute)
-    mean, std = latent_statistics(features)
-    vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
-    return train_flow(recipe, vae, features, folder, compute, model=products / "model")
+class LatentStage(Config):
+    """A stage that learns from encoded clips."""
+
+    stage: StageConfig
+    phases: tuple[LatentPhase, ...]
+
+    @model_validator(mode="after")
+    def _phases_fill_the_stage(self) -> Self:
+        _refuse_other_length(self.stage, sum(phase.steps for phase in self.phases))
+        return self
 
 
-def _refuse_changes(recipe: TinyRecipe, folder: Path) -> None:
-    """UserError when a stage that has begun would go on with other data."""
-    if not (folder / _RUN).is_file():
-        return
-    before = load_yaml(TinyRecipe, folder / _RUN)
-    for stage, fields in _READS.items():
-        changed = [name for name in fields if getattr(before, name) != getattr(recipe, name)]
-        if changed and checkpoint.latest(folder / getattr(recipe, stage).name):
-            raise UserError(
-                f"{folder}: stage {stage} began with other {', '.join(changed)}; "
-                "restore them or choose another --out"
-            )
+TinyStage: TypeAlias = PixelStage | CaptionStage | LatentStage
 
 
-def train_autoencoder(recipe: TinyRecipe, folder: Path, compute: Compute) -> AutoencoderKLWan:
-    """Stage autoencoder3d; returns the averaged network, frozen."""
-    stage = recipe.autoencoder
-    torch.manual_seed(stage.seed)
-    vae = tiny_autoencoder().to(compute.device)
-    batches = ToyVideoBatches(stage.seed, stage.name, recipe.autoencoder_phases)
-    objective = AutoencoderObjective(vae, compiled=compute.compiled)
-    watch = Watch(groups=video_groups)
-    state = Trainer(
-        objective, batches, stage, folder / stage.name, options=compute.options, watch=watch
-    ).run()
-    load_untied(vae, state.ema)
-    return vae.eval().requires_grad_(False)
+class TinyRecipe(Config):
+    """All stages; `pictures` and `clips` are how many scenes of row `seed` are encoded for them."""
+
+    seed: int = 0
+    autoencoder2d: PixelStage
+    text_encoders: CaptionStage
+    pictures: int = Field(gt=0)
+    t2i: LatentStage
+    autoencoder3d: PixelStage
+    decoder: PixelStage
+    clips: int = Field(gt=0)
+    vae_adaptation: LatentStage
+    stage1: LatentStage
+    stage2: LatentStage
+    stage3: LatentStage
+    defaults: GenerationDefaults
+
+    @property
+    def stages(self) -> dict[str, TinyStage]:
+        """Every stage by its name."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in fields.items() if isinstance(value, TinyStage)}
+
+    @model_validator(mode="after")
+    def _stages_have_their_names(self) -> Self:
+        for name, each in self.stages.items():
+            if each.stage.name != name:
+                raise ValueError(f"{name}.stage.name={each.stage.name}: must be {name}")
+        return self
 
 
-def train_decoder(
-    recipe: TinyRecipe, vae: AutoencoderKLWan, folder: Path, compute: Compute
-) -> None:
-    """Stage decoder: sharpen the decoder of `vae` in place; latents stay what they are."""
-    vae.train().requires_grad_(True)
-    stage = recipe.decoder
-    batches = ToyVideoBatches(stage.seed, stage.name, recipe.decoder_phases)
-    objective = AutoencoderObjective(vae, decoder_only=True, compiled=compute.compiled)
-    watch = Watch(groups=video_groups)
-    state = Trainer(
-        objective, batches, stage, folder / stage.name, options=compute.options, watch=watch
-    ).run()
-    load_untied(vae, state.ema)
-    vae.eval().requires_grad_(False)
-
-
-def encode(recipe: TinyRecipe, vae: AutoencoderKLWan, folder: Path, compute: Compute) -> Features:
-    """Latents of the training clips, made once."""
-    encoder = FeatureEncoder(vae, compiled=compute.compiled)
-    folder = folder / "features"
-    shards = encode_toyworld(encoder, folder, clips=recipe.clips, seed=recipe.seed)
-    with progress(-(-recipe.clips // SHARD_CLIPS), f"encode, {SHARD_CLIPS} clips each") as bar:
-        for _ in shards:
-            bar.advance()
-    features = load_shards(folder, encoder=encoder.identity)
-    if len(features) != recipe.clips:
-        raise UserError(
-            f"{folder}: holds {len(features)} clips, the recipe has {recipe.clips}; "
-            "delete it to encode anew"
+def _refuse_other_length(stage: StageConfig, planned: int) -> None:
+    if stage.steps != planned:
+        raise ValueError(
+            f"{stage.name}: steps={stage.steps}, but its phases have {planned} together"
         )
-    return features
 
 
-def train_flow(
-    recipe: TinyRecipe,
-    vae: AutoencoderKLWan,
-    features: Features,
-    folder: Path,
-    compute: Compute,
-    *,
-    model: Path,
-) -> Path:
-    """Stage flow: transformer and text towers together; writes the folder `model`."""
-    stage = recipe.flow
-    torch.manual_seed(stage.seed)
-    transformer, towers = tiny_transformer(), tiny_text_towers(vocabulary())
-    mean, std = (torch.tensor(vae.config[key]) for key in ("latents_mean", "latents_std"))
-    batches = LatentBatches(features, mean, std, stage.seed, stage.name, recipe.flow_phases)
-    objective = FlowMatchingObjective(
-        transformer, towers, text_lengths=TEXT_LENGTHS, compiled=compute.compiled
+def _pixels(name: str, *phases: ClipPhase, rate: float, final: float) -> PixelStage:
+    stage = StageConfig(
+        name=name,
+        steps=sum(phase.steps for phase in phases),
+        optimizer=OptimizerConfig(
+            learning_rate=rate, warmup_steps=50, final_ratio=final, weight_decay=1e-4
+        ),
+        max_grad_norm=0.5,
+        ema_decay=0.998,
     )
-    objective.networks.to(compute.device)
-    watch = Watch(groups=latent_groups)
-    state = Trainer(
-        objective, batches, stage, folder / stage.name, options=compute.options, watch=watch
-    ).run()
-    load_untied(objective.networks, state.ema)
-    pipeline = ContentVPipeline(
-        transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=recipe.defaults.flow_shift or 1.0),
-        vae=vae,
-        text_encoder=towers.text_encoder,
-        tokenizer=towers.tokenizer,
-        text_encoder_2=towers.text_encoder_2,
-        tokenizer_2=towers.tokenizer_2,
-        text_encoder_3=towers.text_encoder_3,
-        tokenizer_3=towers.tokenizer_3,
-        generation_defaults=recipe.defaults.model_dump(mode="json"),
+    return PixelStage(stage=stage, phases=phases)
+
+
+def _latents(
+    name: str,
+    *phases: LatentPhase,
+    hold: float,
+    final: float,
+    rate: float = 2e-3,
+    ema: float = 0.99,
+    validate_every: int = 500,
+) -> LatentStage:
+    """Rates fall from stage to stage as they would in one long run."""
+    stage = StageConfig(
+        name=name,
+        steps=sum(phase.steps for phase in phases),
+        optimizer=OptimizerConfig(
+            name="muon", learning_rate=rate, warmup_steps=30, hold=hold, final_ratio=final
+        ),
+        ema_decay=ema,
+        validate_every=validate_every,
     )
-    pipeline.to(dtype=torch.bfloat16)
-    with atomic_dir(model) as part:
-        pipeline.save_pretrained(part)
-    _log.info("model: %s", model)
-    return model
+    return LatentStage(stage=stage, phases=phases)
 
 
-_DEFAULTS = GenerationDefaults(
-    height=64, width=64, num_frames=17, fps=8, num_inference_steps=20, guidance_scale=4.0,
-    flow_shift=6.0, text_lengths=TEXT_LENGTHS,
-)  # fmt: skip
-# What a prompt decides (colours, shapes, the way things go) is decided at high noise: with 80
-# tokens that repeat one another, nearly all of it above sigma 0.9.
+# What a prompt decides (colours, shapes, the way things go) is decided at high noise: with so few
+# tokens, which repeat one another, nearly all of it above sigma 0.9.
 _PICTURES = SigmaDensity(name="uniform", shift=4.0)
 _LAYOUT = SigmaDensity(name="uniform", shift=12.0)
 _CLIPS = SigmaDensity(name="uniform", shift=6.0)
 _DETAIL = SigmaDensity(name="uniform", shift=3.0)
+_DEFAULTS = GenerationDefaults(
+    height=64, width=64, num_frames=17, fps=8, num_inference_steps=20, guidance_scale=4.0,
+    flow_shift=6.0, text_lengths=TEXT_LENGTHS,
+)  # fmt: skip
+_MIXED = ((17, 6), (17, 6), (1, 32))
 
 TINY = TinyRecipe(
-    autoencoder=StageConfig(
-        name="autoencoder3d",
-        steps=2900,
-        optimizer=OptimizerConfig(
-            learning_rate=2e-3, warmup_steps=100, final_ratio=0.02, weight_decay=1e-4
+    autoencoder2d=_pixels(
+        "autoencoder2d", ClipPhase(steps=1300, shapes=((1, 32),)), rate=2e-3, final=0.2
+    ),
+    text_encoders=CaptionStage(
+        stage=StageConfig(
+            name="text_encoders",
+            steps=1500,
+            optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=50, final_ratio=0.02),
+            ema_decay=0.99,
         ),
-        max_grad_norm=0.5,
-        ema_decay=0.998,
+        short=128,
+        long=32,
     ),
-    autoencoder_phases=(
-        ClipPhase(steps=1300, shapes=((1, 32),)),
-        ClipPhase(steps=200, shapes=((5, 8), (1, 32))),
-        ClipPhase(steps=1400, shapes=((17, 6), (17, 6), (1, 32))),
-    ),
-    decoder=StageConfig(
-        name="decoder",
-        steps=1600,
-        optimizer=OptimizerConfig(
-            learning_rate=1e-3, warmup_steps=50, final_ratio=0.02, weight_decay=1e-4
+    pictures=16384,
+    t2i=_latents(
+        "t2i",
+        LatentPhase(
+            steps=1300, clips=64, frames=1, density=_PICTURES, long_every=4, long_clips=32
         ),
-        max_grad_norm=0.5,
-        ema_decay=0.998,
+        hold=0.6,
+        final=0.5,
+        validate_every=0,
     ),
-    decoder_phases=(ClipPhase(steps=1600, shapes=((17, 6), (17, 6), (1, 32)), held_out_every=4),),
-    clips=16384,
-    flow=StageConfig(
-        name="flow",
-        steps=6000,
-        optimizer=OptimizerConfig(
-            name="muon", learning_rate=2e-3, warmup_steps=50, hold=0.3, final_ratio=0.02
+    autoencoder3d=_pixels(
+        "autoencoder3d",
+        ClipPhase(steps=100, shapes=((5, 8), (1, 32))),
+        ClipPhase(steps=1000, shapes=_MIXED),
+        rate=1.2e-3,
+        final=0.05,
+    ),
+    decoder=_pixels(
+        "decoder",
+        ClipPhase(steps=1600, shapes=_MIXED, held_out_every=4),
+        rate=1e-3,
+        final=0.02,
+    ),
+    clips=12288,
+    vae_adaptation=_latents(
+        "vae_adaptation",
+        LatentPhase(
+            steps=150, clips=64, frames=1, density=_PICTURES, long_every=4, long_clips=32
         ),
-        ema_decay=0.999,
+        hold=0.9,
+        final=0.9,
     ),
-    flow_phases=(
-        LatentPhase(steps=1000, clips=64, frames=1, density=_PICTURES),
-        LatentPhase(steps=1500, clips=32, frames=5, density=_LAYOUT, long_every=6, long_clips=16),
-        LatentPhase(steps=2500, clips=32, frames=5, density=_CLIPS, long_every=3, long_clips=16),
-        LatentPhase(steps=1000, clips=32, frames=5, density=_DETAIL, long_every=3, long_clips=16),
+    stage1=_latents(
+        "stage1",
+        LatentPhase(
+            steps=800, clips=32, frames=3, density=_LAYOUT, long_every=3, long_clips=24,
+            pictures_every=7, pictures=64,
+        ),
+        hold=0.9,
+        final=0.9,
+    ),
+    stage2=_latents(
+        "stage2",
+        LatentPhase(
+            steps=1150, clips=32, frames=5, density=_CLIPS, long_every=3, long_clips=24,
+            pictures_every=7, pictures=64,
+        ),
+        hold=0.2,
+        final=0.6,
+    ),
+    stage3=_latents(
+        "stage3",
+        LatentPhase(
+            steps=900, clips=32, frames=5, density=_DETAIL, long_every=3, long_clips=24,
+            pictures_every=7, pictures=64,
+        ),
+        rate=1.2e-3,
+        hold=0.0,
+        final=0.02,
+        ema=0.998,
     ),
     defaults=_DEFAULTS,
+)  # fmt: skip
+
+
+def _smoke(name: str, steps: int = 4) -> StageConfig:
+    return StageConfig(name=name, steps=steps, log_every=2, checkpoint_every=2)
+
+
+_FEW_PICTURES = LatentPhase(steps=2, clips=4, frames=1)
+_FEW_CLIPS = LatentPhase(
+    steps=4, clips=2, frames=5, long_every=3, long_clips=1, pictures_every=2, pictures=3
 )
 
 SMOKE = TinyRecipe(
-    autoencoder=StageConfig(name="autoencoder3d", steps=4, log_every=2, checkpoint_every=2),
-    autoencoder_phases=(ClipPhase(steps=2, shapes=((1, 4),)), ClipPhase(steps=2, shapes=((5, 2),))),
-    decoder=StageConfig(name="decoder", steps=2, log_every=2, checkpoint_every=2),
-    decoder_phases=(ClipPhase(steps=2, shapes=((5, 2),)),),
+    autoencoder2d=PixelStage(
+        stage=_smoke("autoencoder2d", 2), phases=(ClipPhase(steps=2, shapes=((1, 4),)),)
+    ),
+    text_encoders=CaptionStage(stage=_smoke("text_encoders"), short=4, long=2),
+    pictures=16,
+    t2i=LatentStage(stage=_smoke("t2i", 2), phases=(_FEW_PICTURES,)),
+    autoencoder3d=PixelStage(
+        stage=_smoke("autoencoder3d", 2), phases=(ClipPhase(steps=2, shapes=((5, 2),)),)
+    ),
+    decoder=PixelStage(stage=_smoke("decoder", 2), phases=(ClipPhase(steps=2, shapes=((5, 2),)),)),
     clips=16,
-    flow=StageConfig(name="flow", steps=4, log_every=2, checkpoint_every=2),
-    flow_phases=(
-        LatentPhase(steps=2, clips=4, frames=1),
-        LatentPhase(steps=2, clips=2, frames=5, long_every=2, long_clips=1),
+    vae_adaptation=LatentStage(stage=_smoke("vae_adaptation", 2), phases=(_FEW_PICTURES,)),
+    stage1=LatentStage(stage=_smoke("stage1", 2), phases=(_FEW_PICTURES,)),
+    stage2=LatentStage(stage=_smoke("stage2", 2), phases=(_FEW_PICTURES,)),
+    stage3=LatentStage(
+        stage=_smoke("stage3").model_copy(update={"validate_every": 4}), phases=(_FEW_CLIPS,)
     ),
     defaults=_DEFAULTS,
 )

@@ -24,10 +24,15 @@ class Sample:
         return render(self.scene, frames=num_frames, size=size)
 
 
+def scene_at(seed: int, index: int, *, split: Split = "train") -> Scene:
+    """The scene of sample `index`, without its captions."""
+    return sample_scene(numpy_generator("toyworld scene", seed, split, index), split=split)
+
+
 def sample(seed: int, index: int, *, split: Split = "train") -> Sample:
     """Sample `index` (0, 1, 2, … without end) of a split, the same on every machine."""
     # One stream each: a change of the captions' wording leaves the scenes as they were.
-    scene = sample_scene(numpy_generator("toyworld scene", seed, split, index), split=split)
+    scene = scene_at(seed, index, split=split)
     short, long = (
         caption(scene, numpy_generator(f"toyworld {name}", seed, split, index), long=name == "long")
         for name in ("short", "long")

@@ -5,7 +5,7 @@ side, so the same scene renders at any size; times run from 0 (first frame) to 1
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -38,6 +38,20 @@ BACKGROUNDS: dict[Background, tuple[int, int, int]] = {
     "brown": (120, 75, 40),
 }
 STYLES: tuple[Style, ...] = ("flat", "outlined", "hollow")
+# Every fact there is, and the values it can have.
+VALUES: dict[str, tuple[str, ...]] = {
+    "shape": SHAPES,
+    "colour": tuple(COLOURS),
+    "style": STYLES,
+    "background": tuple(BACKGROUNDS),
+    "size": get_args(Size),
+    "motion": get_args(Motion),
+    "speed": get_args(Speed),
+    "camera": get_args(Camera),
+    "relation": get_args(Relation),
+    "shape2": SHAPES,
+    "colour2": tuple(COLOURS),
+}
 DIRECTIONS: dict[str, tuple[float, float]] = {
     "left": (-1, 0),
     "right": (1, 0),

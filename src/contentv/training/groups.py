@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
-from contentv.data.batch import LatentBatch, VideoBatch
+from contentv.data.batch import NoisedBatch, VideoBatch
 
 Groups = Mapping[str, Sequence[str]]
 """Of each way to divide samples, one group's name per sample."""
@@ -12,7 +12,7 @@ Groups = Mapping[str, Sequence[str]]
 SIGMA_EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0)
 
 
-def latent_groups(batch: LatentBatch) -> Groups:
+def latent_groups(batch: NoisedBatch) -> Groups:
     """Sigma by `SIGMA_EDGES`, image or video, and latent shape of each sample."""
     return {
         "sigma": [_sigma_group(sigma) for sigma in batch.sigma.tolist()],

@@ -5,11 +5,13 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from contentv.base.errors import UserError
 from contentv.distributed.clip import by_mesh
 from contentv.training.config import OptimizerConfig
+from contentv.training.muon import BatchedMuon
 
 
 def build_optimizers(
@@ -36,8 +38,9 @@ def build_optimizers(
         torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
     ]
     if blocks:
+        spread = any(isinstance(p, DTensor) for p in blocks)
         optimizers.append(
-            torch.optim.Muon(
+            (torch.optim.Muon if spread else BatchedMuon)(
                 blocks,
                 lr=config.learning_rate,
                 weight_decay=config.weight_decay,

@@ -1,11 +1,11 @@
-"""Reads what a bucket shows of a stranger's clip: chosen frames, resized and cut. Runs in a child.
+"""Reads what a bucket shows of strangers' clips: chosen frames, resized and cut. Runs in a child.
 
-`read_part` is called through `video.sandbox.frames_from_child`.
+`read_parts` is called through `video.sandbox.clips_from_child`, many clips to a child.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -15,6 +15,17 @@ from contentv.base.errors import WorldError
 from contentv.base.types import Frame
 from contentv.video.io import open_video
 from contentv.video.probe import PICTURE_FORMATS, part_of_file
+
+
+def read_parts(parts: Sequence[dict[str, Any]]) -> Iterator[tuple[Frame, float] | dict[str, str]]:
+    """Yield the frames of each part (arguments of `read_part`), then what is wrong with it."""
+    for part in parts:
+        fault = ""
+        try:
+            yield from read_part(**part)
+        except WorldError as error:
+            fault = str(error)
+        yield {"fault": fault}
 
 
 def read_part(

@@ -10,9 +10,9 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ _START = (
 )
 _OUT_OF_MEMORY = 3
 _LONGEST_LINE = 10_000
+
+Received = TypeVar("Received")
 _START_SECONDS = 30.0  # a busy machine takes its time to start an interpreter
 
 
@@ -68,12 +70,42 @@ def values_from_child(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            line = _receive_in_time(process, late, seconds + _START_SECONDS)
+            line = _in_time(_receive_line, process, late, seconds + _START_SECONDS)
             while "value" in line:
                 yield line["value"]
-                line = _receive_in_time(process, late, seconds)
+                line = _in_time(_receive_line, process, late, seconds)
             if "error" in line:
                 raise WorldError(str(line["error"]))
+        except EOFError as error:
+            raise WorldError(_cause_of_death(process, late, seconds, memory)) from error
+        finally:
+            process.kill()
+
+
+def clips_from_child(
+    target: str, arguments: dict[str, Any], *, seconds: float, memory: int, max_pixels: int
+) -> Iterator[list[Frame] | str]:
+    """Yield each clip that the generator `target` yields in a child process, or why it has none.
+
+    For a clip `target` yields pairs of a frame and a number, which is not used, then a dict whose
+    `fault` is empty, or else is yielded here instead of the frames. `seconds` and `max_pixels` are
+    for each clip, the start of the child aside. As `values_from_child` when the child hangs or
+    dies.
+    """
+    command = _command(target, arguments, memory)
+    late = threading.Event()
+
+    def receive(stream: IO[bytes]) -> list[Frame] | str | None:
+        return _receive_clip(stream, max_pixels)
+
+    with subprocess.Popen(  # noqa: S603 - our own interpreter with our own program
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            clip = _in_time(receive, process, late, seconds + _START_SECONDS)
+            while clip is not None:
+                yield clip
+                clip = _in_time(receive, process, late, seconds)
         except EOFError as error:
             raise WorldError(_cause_of_death(process, late, seconds, memory)) from error
         finally:
@@ -120,29 +152,49 @@ def _send_line(output: IO[bytes], content: dict[str, Any]) -> None:
 
 
 def _receive(stream: IO[bytes], max_pixels: int) -> Iterator[tuple[Frame, float]]:
-    # The child has read a stranger's file, so what it says is checked like that file.
     pixels = 0
     while not (head := _receive_line(stream)).get("end"):
-        if "error" in head:
-            raise WorldError(str(head["error"]))
-        height, width = int(head["height"]), int(head["width"])
-        pixels += height * width
-        if min(height, width) < 1 or pixels > max_pixels:
-            raise WorldError(f"has more than {max_pixels} pixels")
-        data = stream.read(height * width * 3)
-        if len(data) < height * width * 3:
-            raise EOFError
-        yield np.frombuffer(data, np.uint8).reshape(height, width, 3), float(head["number"])
+        frame = _receive_frame(stream, head, max_pixels - pixels, max_pixels)
+        pixels += frame.shape[0] * frame.shape[1]
+        yield frame, float(head["number"])
 
 
-def _receive_in_time(
-    process: subprocess.Popen[bytes], late: threading.Event, seconds: float
-) -> dict[str, Any]:
+def _receive_clip(stream: IO[bytes], max_pixels: int) -> list[Frame] | str | None:
+    """The frames of the next clip, or what is wrong with it; None: there are no more clips."""
+    frames: list[Frame] = []
+    pixels = 0
+    while "value" not in (head := _receive_line(stream)):
+        if head.get("end"):
+            return None
+        frames.append(_receive_frame(stream, head, max_pixels - pixels, max_pixels))
+        pixels += frames[-1].shape[0] * frames[-1].shape[1]
+    return str(head["value"]["fault"]) or frames
+
+
+def _receive_frame(stream: IO[bytes], head: dict[str, Any], room: int, max_pixels: int) -> Frame:
+    # The child has read a stranger's file, so what it says is checked like that file.
+    if "error" in head:
+        raise WorldError(str(head["error"]))
+    height, width = int(head["height"]), int(head["width"])
+    if min(height, width) < 1 or height * width > room:
+        raise WorldError(f"has more than {max_pixels} pixels")
+    data = stream.read(height * width * 3)
+    if len(data) < height * width * 3:
+        raise EOFError
+    return np.frombuffer(data, np.uint8).reshape(height, width, 3)
+
+
+def _in_time(
+    receive: Callable[[IO[bytes]], Received],
+    process: subprocess.Popen[bytes],
+    late: threading.Event,
+    seconds: float,
+) -> Received:
     assert process.stdout is not None
     watchdog = threading.Timer(seconds, _stop, (process, late))
     watchdog.start()
     try:
-        return _receive_line(process.stdout)
+        return receive(process.stdout)
     finally:
         watchdog.cancel()
 

@@ -11,6 +11,7 @@ from contentv.base.files import (
     atomic_dir,
     atomic_path,
     os_errors,
+    part_of,
     read_json,
     remove,
     write_json,
@@ -68,12 +69,13 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
 def test_leftovers_of_a_killed_process_go_and_those_of_a_running_one_stay(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    (tmp_path / f".part-{dead.pid}-x.json").write_text("half")
-    (tmp_path / f".part-{os.getppid()}-x.json").write_text("half")
-    (tmp_path / f".part-{dead.pid}-y.json").write_text("another file's")
-    write_json(tmp_path / "x.json", {})
-    expected = [f".part-{os.getppid()}-x.json", f".part-{dead.pid}-y.json", "x.json"]
-    assert names(tmp_path) == sorted(expected)
+    ours, other = tmp_path / "x.json", tmp_path / "y.json"
+    elsewhere = tmp_path / f".part-elsewhere-{dead.pid}-x.json"  # of a machine that may be running
+    stays = [part_of(ours, os.getppid()), part_of(other, dead.pid), elsewhere]
+    for file in (part_of(ours, dead.pid), *stays):
+        file.write_text("half")
+    write_json(ours, {})
+    assert names(tmp_path) == sorted(file.name for file in (*stays, ours))
 
 
 @pytest.mark.parametrize(

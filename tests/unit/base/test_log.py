@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from contentv.base.log import get_logger, setup_logging
+from contentv.base.log import get_logger, only_errors, setup_logging
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +29,17 @@ def test_verbose_shows_more(capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging(verbose=True)
     get_logger("x").debug("detail")
     assert "contentv.x: detail" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"), [(True, "bad\nafter\n"), (False, "fine\nbad\nafter\n")]
+)
+def test_one_of_many_processes_tells_and_the_others_only_errors(
+    *, wanted: bool, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup_logging()
+    with only_errors(wanted=wanted):
+        get_logger("x").info("fine")
+        get_logger("x").error("bad")
+    get_logger("x").info("after")
+    assert capsys.readouterr().err == said

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from contentv.base.errors import UserError, WorldError
+from contentv.data import media
 from contentv.data.buckets import Bucket, BucketConfig, Buckets, Fit
 from contentv.data.manifest import Clip
-from contentv.data.media import read_clip
+from contentv.data.media import read_clip, read_clips
 from contentv.data.plan import Draw
 from contentv.video.io import write_video
 
@@ -92,3 +93,17 @@ def test_bad_files_are_refused_with_a_reason(tmp_path: Path, film: Clip) -> None
         read_clip(tmp_path, replace(film, offset=10, length=1 << 30), fit(film), draw())
     with pytest.raises(UserError, match="leads out of the data's folder"):
         read_clip(tmp_path, replace(film, path="../a.mp4"), fit(film), draw())
+
+
+@pytest.mark.parametrize("letters", [60_000, 300])
+def test_many_clips_come_in_order_and_a_bad_one_is_alone(
+    tmp_path: Path, film: Clip, letters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "_LETTERS_PER_CHILD", letters)
+    (tmp_path / "bad.mp4").write_bytes(b"nothing of use")
+    clips = [film, replace(film, path="bad.mp4"), replace(film, path="../a.mp4"), film]
+    found = list(read_clips(tmp_path, [(clip, fit(film), draw(1.0)) for clip in clips]))
+    assert np.array_equal(found[0], read_clip(tmp_path, film, fit(film), draw(1.0)))
+    assert np.array_equal(found[3], found[0])
+    assert [type(error) for error in found[1:3]] == [WorldError, UserError]
+    assert str(found[1]).startswith("a: cannot be decoded")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from contentv.base.errors import UserError
-from contentv.data.batch import TowerBatch
+from contentv.data.batch import FeatureBatch
 from contentv.data.buckets import Bucket, BucketConfig, Buckets, Fit
 from contentv.data.manifest import Clip
 from contentv.data.plan import MixPhase, Plan
@@ -45,6 +45,28 @@ class Latents:
         return base + 1e-3 * torch.randn(shape, generator=generator)
 
 
+class Texts:
+    """Embeddings that are the numbers of their captions."""
+
+    def __init__(self) -> None:
+        self.known: list[str] = []
+
+    def __call__(self, *captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        rows = [[self._number(text) for text in texts] for texts in zip(*captions, strict=True)]
+        return torch.tensor(rows)[..., None], torch.tensor(rows)
+
+    def read(self, batch: FeatureBatch, sample: int) -> tuple[str, ...]:
+        return tuple(self.known[int(number)] for number in batch.pooled[sample])
+
+    def _number(self, text: str) -> int:
+        if text not in self.known:
+            self.known.append(text)
+        return self.known.index(text)
+
+
+TEXTS = Texts()
+
+
 def plan(clips: Sequence[Clip] = CLIPS, *, seed: int = 0, batches_per_step: int = 4) -> Plan:
     sizes = {bucket: 3 if bucket.frames == 1 else 2 for bucket in BUCKETS.shapes}
     shelves = shelve(clips, BUCKETS, sizes, lambda bucket: float(bucket.frames))
@@ -66,6 +88,7 @@ def batches(
         CLIPS,
         BUCKETS,
         latents or Latents(),
+        TEXTS,
         SamplingConfig(**sampling),  # type: ignore[arg-type]
         (record if record is not None else []).append,
         group,
@@ -73,11 +96,11 @@ def batches(
     )
 
 
-def samples(drawn: Sequence[TowerBatch]) -> list[tuple[object, ...]]:
+def samples(drawn: Sequence[FeatureBatch]) -> list[tuple[object, ...]]:
     """All that is known of each sample, in an order of its own."""
     found = [
         (
-            b.keys[i], b.captions[i], b.captions_2[i], b.captions_3[i], float(b.sigma[i]),
+            b.keys[i], *TEXTS.read(b, i), float(b.sigma[i]),
             tuple(b.latents[i].flatten().tolist()), tuple(b.noise[i].flatten().tolist()),
         )
         for b in drawn
@@ -144,8 +167,8 @@ def test_a_clip_with_one_caption_is_read_by_that() -> None:
         0, "stage", plan([one, CLIPS[8]]).shelves, (MixPhase(steps=5),), 2, "content"
     )
     sampling = SamplingConfig(long_captions=0.0, caption_drop=0.0)
-    drawn = PlannedBatches(only_videos, [one], BUCKETS, Latents(), sampling, [].append)
-    assert drawn(0).batches[0].captions == ("only",)
+    drawn = PlannedBatches(only_videos, [one], BUCKETS, Latents(), TEXTS, sampling, [].append)
+    assert TEXTS.read(drawn(0).batches[0], 0) == ("only",) * 3
 
 
 def test_windows_lie_evenly_in_a_clip_and_one_is_its_middle() -> None:

@@ -66,7 +66,9 @@ def test_workers_make_all_shards_once_and_finished_ones_stay(
     monkeypatch.setattr(module, "SHARD_CLIPS", 4)
 
     def made(worker: int) -> list[Path]:
-        shards = encode_toyworld(encoder, tmp_path, clips=10, seed=0, worker=worker, workers=2)
+        shards = encode_toyworld(
+            encoder, tmp_path, clips=10, frames=17, seed=0, worker=worker, workers=2
+        )
         return list(shards)
 
     first, second = made(0), made(1)
@@ -77,18 +79,24 @@ def test_workers_make_all_shards_once_and_finished_ones_stay(
     assert times == {path: path.stat().st_mtime_ns for path in first}
 
     loaded = load_shards(tmp_path, encoder=encoder.identity)
-    assert loaded.short == tuple(sample(0, index).short.text for index in range(10))
-    assert loaded.long == tuple(sample(0, index).long.text for index in range(10))
+    assert len(loaded) == 10
     alone = encoder.encode(sample(0, 9).frames()[None]).mean[0]
     assert torch.equal(loaded.mean[9], alone.bfloat16())
+
+
+def test_pictures_are_how_clips_begin(encoder: FeatureEncoder, tmp_path: Path) -> None:
+    list(encode_toyworld(encoder, tmp_path, clips=2, frames=1, seed=0))
+    pictures = load_shards(tmp_path, encoder=encoder.identity)
+    assert pictures.mean.shape[2] == 1
+    begin = encoder.encode(sample(0, 1).frames()[None, :1]).mean[0]
+    assert torch.equal(pictures.mean[1], begin.bfloat16())
 
 
 def test_statistics_normalise_every_channel(encoder: FeatureEncoder, clips: np.ndarray) -> None:
     from contentv.data.features import Features
 
     posterior = encoder.encode(clips)
-    texts = ("",) * len(clips)
-    mean, std = latent_statistics(Features(posterior.mean, posterior.logvar, texts, texts))
+    mean, std = latent_statistics(Features(posterior.mean, posterior.logvar))
     view = (1, -1, 1, 1, 1)
     latents = (posterior.mean - mean.view(view)) / std.view(view)
     assert mean.shape == std.shape == (16,)

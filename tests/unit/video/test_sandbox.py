@@ -8,7 +8,7 @@ import pytest
 
 from contentv.base.errors import WorldError
 from contentv.base.types import Frame
-from contentv.video.sandbox import frames_from_child
+from contentv.video.sandbox import clips_from_child, frames_from_child
 
 HOSTILE = """
 import os, sys, time
@@ -38,6 +38,19 @@ def refuses(words):
 def has_a_bug():
     yield from two(4)
     1 / 0
+
+def clips(then):
+    yield from two(4)
+    yield {"fault": ""}
+    yield from two(4)
+    yield {"fault": "is cut short"}
+    yield from two(4)
+    sys.stdout.flush()
+    if then == "hangs":
+        time.sleep(60)
+    elif then == "dies":
+        os._exit(7)
+    yield {"fault": ""}
 """
 
 
@@ -99,3 +112,27 @@ def test_stopping_early_ends_the_child(hostile: str) -> None:
     begin = time.monotonic()
     stream.close()  # type: ignore[attr-defined]
     assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    ("then", "words"), [("ends", ""), ("hangs", "took longer than 0.5 s"), ("dies", "exit code 7")]
+)
+def test_each_clip_has_its_own_limits_and_a_death_is_of_one_clip(
+    hostile: str, then: str, words: str
+) -> None:
+    limits = {"seconds": 0.5, "memory": 2 << 30, "max_pixels": 32}  # of a clip, not of them all
+    found = clips_from_child(f"{hostile}:clips", {"then": then}, **limits)
+    first, second = next(found), next(found)
+    assert [int(frame[0, 0, 0]) for frame in first] == [1, 2]
+    assert second == "is cut short"
+    if words:
+        with pytest.raises(WorldError, match=words):
+            next(found)
+    else:
+        assert [len(clip) for clip in found] == [2]
+
+
+def test_a_clip_of_more_pixels_than_agreed_is_not_accepted(hostile: str) -> None:
+    limits = {"seconds": 30, "memory": 2 << 30, "max_pixels": 31}
+    with pytest.raises(WorldError, match="more than 31 pixels"):
+        next(clips_from_child(f"{hostile}:clips", {"then": "ends"}, **limits))

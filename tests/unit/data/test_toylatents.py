@@ -1,15 +1,18 @@
 from collections import Counter
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
 from contentv.data.batch import LatentBatch
 from contentv.data.features import Features
-from contentv.data.source import LatentBatches, LatentPhase
+from contentv.data.toylatents import LatentBatches, LatentPhase, ToyCaptions
 from contentv.flow.timesteps import SigmaDensity
 from contentv.models.vae import normalize
 from contentv.models.zoo import tiny_autoencoder
+from contentv.toyworld.captions import parse
+from contentv.toyworld.dataset import sample
 
 CLIPS = 12
 PICTURES = LatentPhase(steps=6, clips=4, frames=1)
@@ -20,13 +23,12 @@ VIDEOS = LatentPhase(steps=60, clips=3, frames=2, long_every=3, long_clips=2)
 def clips(count: int = CLIPS) -> Features:
     """Clip i has mean i everywhere and no spread, so that latents tell which clip they are of."""
     mean = torch.arange(count).float().view(-1, 1, 1, 1, 1).expand(-1, 16, 3, 2, 2)
-    names = [str(index) for index in range(count)]
-    return Features(
-        mean,
-        torch.full_like(mean, -100.0),
-        tuple(f"short {name}" for name in names),
-        tuple(f"long {name}" for name in names),
-    )
+    return Features(mean, torch.full_like(mean, -100.0))
+
+
+def named(index: int, long: bool, rng: np.random.Generator) -> str:
+    """A caption that tells its length, its clip and its generator."""
+    return f"{'long' if long else 'short'} {index} {rng.integers(1 << 30)}"
 
 
 def batches(
@@ -34,7 +36,7 @@ def batches(
 ) -> LatentBatches:
     mean, std = torch.zeros(16), torch.ones(16)
     phases = phases or (PICTURES, VIDEOS)
-    return LatentBatches(clips(), mean, std, seed, stage, phases, caption_drop=drop)
+    return LatentBatches(clips(), named, mean, std, seed, stage, phases, caption_drop=drop)
 
 
 def same(one: LatentBatch, other: LatentBatch) -> bool:
@@ -70,8 +72,8 @@ def test_noise_differs_between_steps_and_slots_and_from_the_posteriors() -> None
     noises = torch.cat([draw(step).noise for step in range(6)]).flatten(1)
     assert len(noises.unique(dim=0)) == 24
     loose = LatentBatches(
-        Features(torch.zeros(4, 2, 1, 8, 8), torch.zeros(4, 2, 1, 8, 8), ("",) * 4, ("",) * 4),
-        torch.zeros(2), torch.ones(2), 0, "flow", (LatentPhase(steps=1, clips=4, frames=1),),
+        Features(torch.zeros(4, 2, 1, 8, 8), torch.zeros(4, 2, 1, 8, 8)), named, torch.zeros(2),
+        torch.ones(2), 0, "flow", (LatentPhase(steps=1, clips=4, frames=1),),
     )(0)  # fmt: skip
     correlation = torch.corrcoef(torch.stack([loose.latents.flatten(), loose.noise.flatten()]))
     assert correlation[0, 1].abs() < 0.2
@@ -111,6 +113,35 @@ def test_every_nth_batch_of_a_phase_reads_long_captions() -> None:
     assert kinds == [{"short"}] * 6 + [{"short"}, {"short"}, {"long"}] * 3
 
 
+def test_every_nth_of_the_other_batches_is_of_pictures() -> None:
+    phase = LatentPhase(
+        steps=12, clips=3, frames=2, long_every=3, long_clips=1, pictures_every=2, pictures=5
+    )
+    draw = batches(phase, drop=0.0)
+    drawn = [draw(step) for step in range(12)]
+    kinds = [(batch.captions[0].split()[0], tuple(batch.noise.shape[::2][:2])) for batch in drawn]
+    clip, long, picture = ("short", (3, 2)), ("long", (1, 2)), ("short", (5, 1))
+    assert kinds == [clip, picture, long, picture, clip, long] * 2
+    assert sum(len(batch.keys) for batch in drawn) == phase.samples(12)
+
+
+def test_a_clip_is_described_anew_each_time_and_always_truly() -> None:
+    captions = ToyCaptions(seed=0)
+    for index in range(3):
+        truth = sample(0, index).scene.facts.items()
+        for long in (False, True):
+            rngs = (np.random.default_rng(key) for key in range(20))
+            texts = {captions(index, long, rng) for rng in rngs}
+            assert len(texts) > 5
+            assert all(parse(text).items() <= truth for text in texts)
+
+
+def test_words_are_keyed_by_step_and_slot() -> None:
+    draw = batches(LatentPhase(steps=2, clips=24, frames=1), drop=0.0)
+    words = [text.split()[2] for step in range(2) for text in draw(step).captions]
+    assert len(set(words)) == 48
+
+
 def test_captions_and_latents_are_of_the_clip_they_are_said_to_be() -> None:
     draw = batches(drop=0.0)
     for step in range(12):
@@ -143,6 +174,6 @@ def test_latents_are_normalised_as_the_pipeline_undoes_it() -> None:
     mean, std = torch.linspace(-1, 1, 16), torch.linspace(0.5, 2, 16)
     vae = tiny_autoencoder()
     vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())
-    ours = LatentBatches(clips(), mean, std, 0, "flow", (PICTURES,))(0).latents
+    ours = LatentBatches(clips(), named, mean, std, 0, "flow", (PICTURES,))(0).latents
     raw = batches(PICTURES)(0).latents
     assert torch.allclose(ours, normalize(vae, raw), atol=1e-6)
