@@ -51,6 +51,7 @@ train-tiny: env
 # ORIGINAL=folder with the published contentv_transformer.py and contentv_pipeline.py adds the comparison.
 bench: env
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/oracle.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trainer.py
 	[ -z "$(ORIGINAL)" ] || OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compare_original.py \
 		--original "$(ORIGINAL)" --out benchmarks/results/original-$$(date +%F)-$$(uname -m).json
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from builders import build_random_pipeline
+from contentv.base.config import Config
 from contentv.recipes.config import ChainConfig
 from contentv.toyworld.dataset import sample
 from contentv.video.io import write_video
@@ -78,3 +79,13 @@ def chain(folder: Path, out: str, **changes: object) -> ChainConfig:
         "workers": 1,
     }
     return ChainConfig.model_validate({**settings, **changes})
+
+
+def words(config: Config) -> list[str]:
+    """The command line of a configuration."""
+    said = config.model_dump(exclude_defaults=True, mode="json")
+    line: list[str] = []
+    for name, value in said.items():
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        line += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return line

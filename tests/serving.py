@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from contentv.base.log import setup_logging
@@ -55,6 +56,14 @@ def equal(one: FeatureBatch, other: FeatureBatch) -> bool:
     pairs = [(getattr(one, name), getattr(other, name)) for name in names]
     same = all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
     return same and one.keys == other.keys
+
+
+def damaged(reply: pa.RecordBatch) -> pa.RecordBatch:
+    """A reply with one bit of its latents flipped on the way."""
+    data = bytearray(reply.column(0)[0].as_buffer())
+    data[17] ^= 4
+    first = pa.array([bytes(data)], pa.large_binary())
+    return pa.RecordBatch.from_arrays([first, *reply.columns[1:]], schema=reply.schema)
 
 
 class Process:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from chains import STAGES, chain, prepare
+from chains import STAGES, chain, prepare, words
 from contentv.cli import main
 from contentv.distributed.checkpoint import latest, load
 from contentv.encoding.config import ServeConfig
@@ -19,16 +19,6 @@ from contentv.recipes.serve import serving
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepare(tmp_path_factory.mktemp("chain"), videos=True)
-
-
-def words(config: ChainConfig) -> list[str]:
-    """The command line of a configuration."""
-    said = config.model_dump(exclude_defaults=True, mode="json")
-    line: list[str] = []
-    for name, value in said.items():
-        values = value if isinstance(value, list) else [] if value is True else [value]
-        line += [f"--{name.replace('_', '-')}", *map(str, values)]
-    return line
 
 
 def train(work: Path, out: str, **changes: object) -> int:

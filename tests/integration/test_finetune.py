@@ -109,7 +109,7 @@ def test_the_lora_is_the_average_and_the_checkpoint_holds_nothing_frozen(finishe
 
 
 def test_each_clip_is_encoded_once_and_the_log_tells_pictures_from_videos(finished: Path) -> None:
-    assert len(list((finished / "latents").glob("*.safetensors"))) == 5
+    assert len(list((finished / "latents").rglob("*.safetensors"))) == 5
     lines = [json.loads(x) for x in (finished / "finetune/log.jsonl").read_text().splitlines()]
     kinds = {key for line in lines for key in line if key.startswith("loss/kind")}
     assert kinds == {"loss/kind/image", "loss/kind/video"}
@@ -252,7 +252,7 @@ def test_a_clip_that_breaks_after_it_was_measured_has_a_stand_in(
     out.mkdir()
     shutil.copy(finished / "manifest.parquet", out)
     shutil.copytree(finished / "latents", out / "latents")
-    for path in (out / "latents").iterdir():  # all but one clip's are still good
+    for path in (out / "latents").rglob("*.safetensors"):  # all but one clip's are still good
         path.unlink()
     assert finetune(data, model, out) == 0
     (line,) = map(json.loads, (out / "stand_ins.jsonl").read_text().splitlines())

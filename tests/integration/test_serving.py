@@ -42,6 +42,7 @@ from serving import (
     STEPS,
     Process,
     batch_of,
+    damaged,
     equal,
     servers,
     ticket,
@@ -161,11 +162,7 @@ def test_a_damaged_reply_is_asked_for_elsewhere(
 ) -> None:
     class Lying(EncodeServer):
         def _encode(self, *given: object) -> pa.RecordBatch:
-            record = super()._encode(*given)
-            data = bytearray(record.column(0)[0].as_buffer())
-            data[17] ^= 4
-            first = pa.array([bytes(data)], pa.large_binary())
-            return pa.RecordBatch.from_arrays([first, *record.columns[1:]], schema=record.schema)
+            return damaged(super()._encode(*given))
 
     lying = here(kind=Lying)
     with source(tls, lying.address, pair[0].address) as remote:

@@ -44,7 +44,8 @@ class ClipEncoder:
             UnreadableClipError: the clip cannot be decoded.
             WorldError: the cache cannot be written.
         """
-        path = self._cache / f"{view_key(self._encoder, clip, fit, start)}.safetensors"
+        key = view_key(self._encoder, clip, fit, start)
+        path = self._cache / key[:2] / f"{key}.safetensors"  # folders of millions of files are slow
         posterior = _load(path) or self._encode(path, clip, fit, start)
         return draw_latents(self._vae, posterior, generator)
 

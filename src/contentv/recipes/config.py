@@ -21,8 +21,8 @@ class TrainConfig(Config):
 
     recipe: Annotated[RecipeName | None, Argument(positional=True)] = Field(
         None,
-        description="tiny: the shipped model, over an hour with --jobs 2; smoke: the same stages in "
-        "half a minute; none with --selftest",
+        description="tiny: the shipped model, over an hour with --jobs 2; smoke: the same stages "
+        "in half a minute; none with --selftest",
     )
     out: Path = Field(
         Path("runs"), description="folder of runs; this one gets a folder of its recipe's name"
@@ -223,6 +223,11 @@ class ChainConfig(Config):
         description="weights that the first of these stages begins with: a model folder or id, a "
         "stage of a run or one of its checkpoints",
     )
+    features: Annotated[tuple[Path, ...], Argument(metavar="DIR", default="none")] = Field(
+        (),
+        description="what `contentv encode` has written, to read instead of encoding here: a "
+        "folder for each set of buckets",
+    )
     servers: Annotated[tuple[str, ...], Argument(metavar="HOST:PORT", default="none")] = Field(
         (), description="encode servers to ask for batches instead of encoding here"
     )
@@ -263,6 +268,12 @@ class ChainConfig(Config):
     def _one_choice_of_stages(self) -> Self:
         if self.stage is not None and self.until is not None:
             raise ValueError(f"stage={self.stage}: is one stage alone; leave out --until")
+        return self
+
+    @model_validator(mode="after")
+    def _one_place_to_encode(self) -> Self:
+        if self.features and self.servers:
+            raise ValueError(f"features={self.features[0]}: leave it out, or leave out --servers")
         return self
 
     @model_validator(mode="after")

@@ -31,6 +31,7 @@ from contentv.recipes.sources import (
     batch_flops,
     freeze_encoders,
     local_source,
+    stored_source,
     work_from,
 )
 from contentv.recipes.stages import StageRecipe
@@ -50,8 +51,8 @@ class StageJob:
     """A stage of a run in `folder`, with a model folder's encoders and `start`'s weights.
 
     Latents and stand-ins go to `products`. Without a `start` the model's own weights learn. With
-    `servers` these encode, `tls` being the folder of our certificate; else this process does, which
-    can then make `videos` on the way.
+    `servers` these encode, `tls` being the folder of our certificate, with `features` nobody does;
+    else this process does, which can then make `videos` on the way.
     """
 
     name: str
@@ -64,6 +65,7 @@ class StageJob:
     start: Start | None
     folder: Path
     products: Path
+    features: Path | None
     servers: tuple[str, ...]
     tls: Path | None
     videos: tuple[Job, ...]
@@ -97,9 +99,9 @@ def train_stage(job: StageJob, device: torch.device, options: RunOptions) -> Non
 def _networks(
     job: StageJob, device: torch.device
 ) -> tuple[ContentVTransformer3DModel, ContentVPipeline | None]:
-    """What learns, still on the CPU, and the pipeline that encodes, unless servers do."""
+    """What learns, still on the CPU, and the pipeline that encodes, unless that is not our task."""
     model = job.model if job.start is None or job.start.is_checkpoint else job.start.path
-    if job.servers:
+    if job.servers or job.features:
         return load_transformer(model), None
     dtypes = {"default": default_dtype(device), "transformer": torch.float32}
     pipeline = load_pipeline(job.model, dtypes)
@@ -121,6 +123,19 @@ def _source(
             job.recipe.sampling,
             text_lengths=job.defaults.text_lengths,
             cache=job.products / "latents",
+            record=_record(job, mesh),
+            group=group,
+            groups=groups,
+        )
+        return
+    if job.features is not None:
+        yield stored_source(
+            job.data,
+            job.features,
+            job.model,
+            job.defaults,
+            job.recipe.sampling,
+            device=device,
             record=_record(job, mesh),
             group=group,
             groups=groups,

@@ -33,7 +33,7 @@ from contentv.recipes.contentv_8b import CONTENTV_8B
 from contentv.recipes.dataset import PlannedData, clips_hash
 from contentv.recipes.identity import StageIdentity, begin, refuse_another_run
 from contentv.recipes.meshed import StageJob, train_stage
-from contentv.recipes.sources import transformer_size
+from contentv.recipes.sources import find_store, transformer_size
 from contentv.recipes.stages import Recipe, StageRecipe, changed_recipe
 from contentv.recipes.starts import Start, find_start
 from contentv.recipes.together import by_first
@@ -136,11 +136,12 @@ def _train(run: _Run) -> None:
         for name, stage in stages.items()
     }
     videos = {name: _videos(run, name, stage) for name, stage in stages.items()}
+    stores = {name: _store(run, name, stage) for name, stage in stages.items()}
     data = _plan(run, stages, size)
     first = by_first(run.peers, lambda: _where_to_go_on(run))
     for name in run.names[first:]:
         try:
-            _train_one(run, name, layouts[name], data[name], videos[name])
+            _train_one(run, name, layouts[name], data[name], stores[name], videos[name])
         except Interrupted:
             leave_together()
             raise
@@ -170,16 +171,29 @@ def _videos(run: _Run, name: str, stage: StageRecipe) -> tuple[Job, ...]:
     """What the stage shows on the way."""
     if not stage.validation.every:
         return ()
-    if run.config.servers:
+    elsewhere = "--servers" if run.config.servers else "--features"
+    if run.config.servers or run.config.features:
         raise UserError(
             f"{name}: validation.every={stage.validation.every}: videos need the autoencoder, "
-            "which is not here with --servers; use every=0"
+            f"which is not here with {elsewhere}; use every=0"
         )
     return plan_videos(stage.validation, run.defaults)
 
 
+def _store(run: _Run, name: str, stage: StageRecipe) -> Path | None:
+    """The folder of features that the stage reads."""
+    if not run.config.features:
+        return None
+    return find_store(name, run.config.features, stage.buckets, stage.sampling)
+
+
 def _train_one(
-    run: _Run, name: str, layout: ParallelConfig, data: PlannedData, videos: tuple[Job, ...]
+    run: _Run,
+    name: str,
+    layout: ParallelConfig,
+    data: PlannedData,
+    features: Path | None,
+    videos: tuple[Job, ...],
 ) -> None:
     config, stage = run.config, run.recipe.stage(name)
     how = by_first(run.peers, lambda: _begin(run, name, data))
@@ -199,6 +213,7 @@ def _train_one(
         start=start,
         folder=config.out,
         products=run.products,
+        features=features,
         servers=config.servers,
         tls=config.tls,
         videos=videos,

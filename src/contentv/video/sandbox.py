@@ -40,9 +40,7 @@ def frames_from_child(
     """
     command = _command(target, arguments, memory)
     late = threading.Event()
-    with subprocess.Popen(  # noqa: S603 - our own interpreter with our own program
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
+    with _started(command) as process:
         watchdog = threading.Timer(seconds, _stop, (process, late))
         watchdog.start()
         try:
@@ -66,9 +64,7 @@ def values_from_child(
     """
     command = _command(target, arguments, memory)
     late = threading.Event()
-    with subprocess.Popen(  # noqa: S603 - our own interpreter with our own program
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
+    with _started(command) as process:
         try:
             line = _in_time(_receive_line, process, late, seconds + _START_SECONDS)
             while "value" in line:
@@ -98,9 +94,7 @@ def clips_from_child(
     def receive(stream: IO[bytes]) -> list[Frame] | str | None:
         return _receive_clip(stream, max_pixels)
 
-    with subprocess.Popen(  # noqa: S603 - our own interpreter with our own program
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
+    with _started(command) as process:
         try:
             clip = _in_time(receive, process, late, seconds + _START_SECONDS)
             while clip is not None:
@@ -126,6 +120,18 @@ def child() -> None:
 def _command(target: str, arguments: dict[str, Any], memory: int) -> list[str]:
     root = str(Path(__file__).resolve().parents[2])
     return [sys.executable, "-P", "-c", _START, root, target, json.dumps(arguments), str(memory)]
+
+
+def _started(command: list[str]) -> "subprocess.Popen[bytes]":
+    # A session of its own: Ctrl-C and the SIGTERM of a scheduler reach all processes of a group,
+    # and a clip whose decoder was ended so would count as one that cannot be read.
+    return subprocess.Popen(  # noqa: S603 - our own interpreter with our own program
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _send(items: Iterator[tuple[Frame, float] | dict[str, Any]]) -> None:

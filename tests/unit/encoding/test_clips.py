@@ -44,7 +44,7 @@ def rng() -> torch.Generator:
 
 
 def files(tmp_path: Path) -> list[Path]:
-    return sorted((tmp_path / "cache").iterdir())
+    return sorted((tmp_path / "cache").rglob("*.safetensors"))
 
 
 def test_latents_are_the_pipelines_encoding_of_the_clips_frames(

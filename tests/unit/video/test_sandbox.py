@@ -1,3 +1,4 @@
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ import pytest
 
 from contentv.base.errors import WorldError
 from contentv.base.types import Frame
-from contentv.video.sandbox import clips_from_child, frames_from_child
+from contentv.video.sandbox import clips_from_child, frames_from_child, values_from_child
 
 HOSTILE = """
 import os, sys, time
@@ -38,6 +39,9 @@ def refuses(words):
 def has_a_bug():
     yield from two(4)
     1 / 0
+
+def group():
+    yield {"group": os.getpgrp()}
 
 def clips(then):
     yield from two(4)
@@ -136,3 +140,9 @@ def test_a_clip_of_more_pixels_than_agreed_is_not_accepted(hostile: str) -> None
     limits = {"seconds": 30, "memory": 2 << 30, "max_pixels": 31}
     with pytest.raises(WorldError, match="more than 31 pixels"):
         next(clips_from_child(f"{hostile}:clips", {"then": "ends"}, **limits))
+
+
+def test_signals_to_our_group_do_not_reach_the_child(hostile: str) -> None:
+    """Else a clip that was being decoded when training was stopped would count as unreadable."""
+    value = next(values_from_child(f"{hostile}:group", {}, seconds=30, memory=2 << 30))
+    assert value["group"] != os.getpgrp()
