@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-PATIENCE = 90.0
+PATIENCE = 120.0
 
 
 class Command:
@@ -47,7 +47,9 @@ class Command:
     def kill(self) -> None:
         """SIGKILL."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def ends(self, number: int | None = None) -> tuple[int, str]:
         """Exit code and stdout, once it has ended; `number` is a signal to send before."""

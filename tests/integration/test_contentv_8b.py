@@ -12,7 +12,6 @@ from contentv.cli import main
 from contentv.distributed.checkpoint import latest, load
 from contentv.encoding.config import ServeConfig
 from contentv.pipelines.pipeline import ContentVPipeline
-from contentv.recipes.config import ChainConfig
 from contentv.recipes.serve import serving
 
 
@@ -108,6 +107,11 @@ def test_servers_that_encode_change_no_bit(work: Path) -> None:
     ("changes", "said"),
     [
         ({"servers": ("127.0.0.1:1",)}, "stage3: validation.every=2: videos need the autoencoder"),
+        ({"features": ("absent",)}, "stage3: validation.every=2: videos need the autoencoder"),
+        (
+            {"features": ("absent",), "until": "stage1"},
+            "features=absent: is no store of features; `contentv encode` makes it",
+        ),
         ({"stage": "stage2"}, "stage2: begins with the weights of stage1, which has not ended in"),
         ({"stage": "stage9"}, "stage=stage9: no such stage; use vae_adaptation"),
         ({"until": "stage9"}, "stage=stage9: no such stage; use vae_adaptation"),
@@ -142,9 +146,19 @@ def test_a_stage_without_a_usable_clip_is_said_before_any_is_trained(
     assert not list((work / "long").glob("*/step-*"))
 
 
-def test_two_ways_to_say_which_stages_are_one_too_many(
-    work: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--stage", "stage1", "--until", "stage2"], "stage=stage1: is one stage alone; leave out"),
+        (
+            ["--features", "f", "--servers", "a:1"],
+            "features=f: leave it out, or leave out --servers",
+        ),
+        (["--tls", "certs"], "tls=certs: is for encode servers; name them with --servers"),
+    ],
+)
+def test_two_ways_to_say_a_thing_are_one_too_many(
+    work: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
 ) -> None:
-    line = [*words(chain(work, "run")), "--stage", "stage1", "--until", "stage2"]
-    assert main(["train", "contentv_8b", *line]) == 2
-    assert "stage=stage1: is one stage alone; leave out --until" in capsys.readouterr().err
+    assert main(["train", "contentv_8b", *words(chain(work, "run")), *more]) == 2
+    assert said in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from contentv.base.errors import WorldError
 from contentv.base.log import get_logger
@@ -33,6 +34,11 @@ class StandInFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: set[str] | None = None
+
+    @classmethod
+    def of_group(cls, folder: Path, group: int, groups: int) -> Self:
+        """The file of one of `groups` data groups in a run's folder; each has its own."""
+        return cls(folder / ("stand_ins.jsonl" if groups == 1 else f"stand_ins-{group:05d}.jsonl"))
 
     def __call__(self, stand_in: StandIn) -> None:
         """Write it down and say it, unless that was done."""

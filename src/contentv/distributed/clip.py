@@ -1,8 +1,9 @@
-"""Clipping of gradients that live on several meshes at once."""
+"""Clipping of gradients that live on several meshes at once, or in every process whole."""
 
 from collections.abc import Iterable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
@@ -27,6 +28,20 @@ def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
     for group in gradients:
         torch._foreach_mul_([_local(gradient) for gradient in group], scale)
     return norm
+
+
+@torch.no_grad()
+def sum_and_clip(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Sum gradients over all processes, each of which has all weights, then `clip_grad_norm`.
+
+    Once per step, after its last backward. Every process must call this, with gradients of the same
+    parameters; it gets the same bits as the others.
+    """
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            dist.all_reduce(parameter.grad)
+    return clip_grad_norm(parameters, max_norm)
 
 
 def by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:

@@ -65,7 +65,8 @@ class ServeConfig(Config):
     """Encode for trainers elsewhere, which ask for batches of a run's plan; Ctrl-C ends it.
 
     Clips, recipe and model must be those of the training: other requests are refused. Several
-    servers of one run need not know of each other. Requests under way are finished at the end.
+    servers of one run need not know of each other. Requests under way are finished at the end. With
+    --autotune it serves nobody, and says how many devices like this one a training needs.
     """
 
     clips: Annotated[Path, Argument(metavar="PATH")] = Field(
@@ -97,6 +98,38 @@ class ServeConfig(Config):
         0, ge=0, le=1024, description="files measured at the same time"
     )
     device: str | None = Field(None, description="where to compute (default: the best there is)")
+    autotune: bool = Field(
+        False, description="measure encoding here and say how many such devices feed --trainers"
+    )
+    trainers: Annotated[int | None, Argument(default="none")] = Field(
+        None, ge=1, le=65536, description="with --autotune: number of devices that train"
+    )
+    step_seconds: Annotated[float | None, Argument(default="predicted")] = Field(
+        None, gt=0, description="with --autotune: time of their steps in --stage, from their log"
+    )
+    trainer_device: Annotated[str | None, Argument(metavar="KIND", default="none")] = Field(
+        None, description="with --autotune: their kind, as in `contentv plan`, to predict that time"
+    )
+    mfu: float = Field(
+        0.4, gt=0, le=1, description="share of their peak that they reach, to predict that time"
+    )
+
+    @model_validator(mode="after")
+    def _autotune_knows_the_trainers(self) -> Self:
+        given = (self.step_seconds is not None) + (self.trainer_device is not None)
+        if not self.autotune:
+            if given or self.trainers is not None:
+                raise ValueError("autotune=False: trainers and their steps go with --autotune only")
+            return self
+        if self.trainers is None:
+            raise ValueError("autotune=True: say by --trainers how many devices train")
+        if given != 1:
+            raise ValueError("autotune=True: give either --step-seconds or --trainer-device")
+        if self.step_seconds is not None and self.stage is None:
+            raise ValueError(
+                f"step_seconds={self.step_seconds:g}: is of one stage; name it by --stage"
+            )
+        return self
 
 
 class CertsConfig(Config):

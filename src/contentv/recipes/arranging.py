@@ -1,4 +1,4 @@
-"""Before a chain is trained: how its stages are spread over processes, and what they will see."""
+"""Before a training: how it is spread over processes, and what they will see."""
 
 from collections.abc import Sequence
 from math import gcd
@@ -16,7 +16,7 @@ from contentv.data.run import load_dataset
 from contentv.distributed.config import ParallelConfig, divisors
 from contentv.models.cost import TransformerSize
 from contentv.pipelines.folder import GenerationDefaults
-from contentv.recipes.config import ChainConfig
+from contentv.recipes.config import ChainConfig, FinetuneConfig
 from contentv.recipes.dataset import PlannedData, joint, plan_data, sizes_alike
 from contentv.recipes.sources import step_cost
 from contentv.recipes.stages import StageRecipe
@@ -52,7 +52,7 @@ def node_size(device: torch.device, world: int) -> int:
     return world if device.type == "cpu" else torch.accelerator.device_count()
 
 
-def list_clips(config: ChainConfig, peers: Peers, products: Path) -> Listing:
+def list_clips(config: ChainConfig | FinetuneConfig, peers: Peers, products: Path) -> Listing:
     """The data set, measured by the first process, for all of them."""
 
     def measure() -> Sequence[object]:

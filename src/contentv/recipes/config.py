@@ -114,7 +114,9 @@ class FinetuneConfig(Config):
     batch_size: int = Field(
         1, ge=1, description="clips of the largest bucket at once; the others cost no more"
     )
-    micro_batches: int = Field(1, ge=1, description="batches whose gradients make one update")
+    micro_batches: int = Field(
+        1, ge=1, description="batches whose gradients make one update, of all processes together"
+    )
     learning_rate: Annotated[float | None, Argument(default="1e-4, with --full 1e-5")] = Field(
         None, gt=0, description="size of an update"
     )

@@ -67,10 +67,11 @@ def plan_data(
     return PlannedData(listing, buckets, plan)
 
 
-def sizes_for_one(cost: Cost, batch_size: int) -> Sizes:
+def sizes_at_most(cost: Cost, batch_size: int) -> Sizes:
     """`batch_size` clips of the largest bucket; other batches have no more cost or tokens.
 
-    For one process: it waits for nobody, so costs need not be equal as `batch_sizes` makes them.
+    For one process or a few: they hardly wait for each other, so costs need not be equal as
+    `batch_sizes` makes them.
     """
 
     def sizes(shapes: Sequence[Bucket]) -> Mapping[Bucket, int]:

@@ -1,21 +1,23 @@
 """`contentv train finetune`: a model learns from a person's own folder of clips."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from contentv.base.device import default_dtype, pick_device
+from contentv.base.errors import UserError
+from contentv.base.log import only_errors
 from contentv.data.buckets import Buckets
 from contentv.data.planned import SamplingConfig
-from contentv.data.run import load_dataset
+from contentv.data.source import FeatureSource
 from contentv.data.standins import StandInFile
-from contentv.distributed.config import RecomputeConfig
-from contentv.distributed.mesh import refuse_torchrun
+from contentv.distributed.clip import sum_and_clip
+from contentv.distributed.collectives import check_collectives
+from contentv.distributed.config import ParallelConfig, RecomputeConfig
+from contentv.distributed.mesh import Mesh, build_mesh, leave_together, process_group
 from contentv.distributed.recompute import recompute_blocks
 from contentv.flow.timesteps import SigmaDensity
 from contentv.pipelines.folder import GenerationDefaults, check_folder, fingerprint, read_defaults
@@ -25,6 +27,7 @@ from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.pipelines.studio import load_pipeline
 from contentv.recipes import export
 from contentv.recipes.adapters import add_lora, learning_part, save_lora
+from contentv.recipes.arranging import list_clips
 from contentv.recipes.buckets import bucket_config
 from contentv.recipes.config import ExportConfig, FinetuneConfig, ValidationConfig
 from contentv.recipes.dataset import (
@@ -32,7 +35,7 @@ from contentv.recipes.dataset import (
     as_they_come,
     clips_hash,
     plan_data,
-    sizes_for_one,
+    sizes_at_most,
 )
 from contentv.recipes.identity import Identity, begin, refuse_another_run
 from contentv.recipes.sources import (
@@ -42,10 +45,13 @@ from contentv.recipes.sources import (
     transformer_size,
     work_from,
 )
+from contentv.recipes.together import by_first, products_folder
 from contentv.recipes.validation import Validation, first_captions, plan_videos
 from contentv.training.config import OptimizerConfig, RunOptions, StageConfig
 from contentv.training.groups import latent_groups
 from contentv.training.objectives.frozen_text import FrozenTextObjective
+from contentv.training.peers import Peers
+from contentv.training.signals import Interrupted
 from contentv.training.state import load_untied
 from contentv.training.trainer import Trainer
 from contentv.training.watch import Watch
@@ -55,11 +61,14 @@ STAGE = "finetune"
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """The folder of a LoRA, or the folder of a model; or nothing, of a dry run."""
+    """The folder of a LoRA or of a model, None after a dry run. Of many processes one speaks."""
 
     product: Path | None
+    speaks: bool
 
     def __str__(self) -> str:
+        if not self.speaks:
+            return ""
         if self.product is None:
             return f"{STAGE}: everything was built, nothing was trained or written"
         return f"{self.product}"
@@ -75,48 +84,63 @@ class _Run:
     data: PlannedData
     products: Path
     device: torch.device
+    mesh: Mesh
+    peers: Peers
 
 
 def run(config: FinetuneConfig) -> FinetuneResult:
     """Train from wherever the run in `config.out` stopped, and write what was learned.
 
+    Started by torchrun, all its processes train together: each has the whole model and computes
+    its share of every step, which does not depend on how many there are.
+
     Raises:
-        UserError: torchrun started it, no clip can be used, or the run began with other data or
-            another model.
-        WorldError: the model is damaged, or the disk cannot be written.
+        UserError: no clip can be used, the processes cannot share a step, or the run began with
+            other data or another model.
+        WorldError: the model is damaged, a disk cannot be written, a device is faulty.
+        Interrupted: SIGINT or SIGTERM; the run was saved.
     """
-    refuse_torchrun("contentv train finetune")
-    device = pick_device(config.device)
+    with process_group(pick_device(config.device)) as device:
+        speaks = finetune(config, device)
+    if config.dry_run or not speaks:
+        return FinetuneResult(None, speaks)
+    return FinetuneResult(_export(config) if config.full else config.out / "lora", speaks)
+
+
+def finetune(config: FinetuneConfig, device: torch.device) -> bool:
+    """Train in all processes of the default group; gives whether this one speaks for them."""
+    _check_shares(config.micro_batches, dist.get_world_size())
     model = locate_model(config.model)
     check_folder(model)
-    defaults = read_defaults(model)
-    with _products(config) as products:
-        data = _plan(config, model, defaults, products)
-        identity = _identity(config, data, model)
-        refuse_another_run(config.out, config.out / STAGE, identity)
-        if not config.dry_run:
-            begin(config.out, identity)
-        _train(_Run(config, model, defaults, data, products, device))
-    if config.dry_run:
-        return FinetuneResult(None)
-    return FinetuneResult(_export(config, model) if config.full else config.out / "lora")
+    defaults, peers = read_defaults(model), Peers.of_world()
+    mesh = build_mesh(ParallelConfig(replicate=peers.count), device)
+    check_collectives(mesh)
+    folder = products_folder(config.out, peers, dry_run=config.dry_run)
+    with only_errors(wanted=not peers.is_first), folder as products:
+        data = _plan(config, model, defaults, peers, products)
+        by_first(peers, lambda: _begin(config, data, model))
+        try:
+            _train(_Run(config, model, defaults, data, products, device, mesh, peers))
+        except Interrupted:
+            leave_together()
+            raise
+    return peers.is_first
 
 
-@contextmanager
-def _products(config: FinetuneConfig) -> Iterator[Path]:
-    """The run's folder; of a dry run nothing stays."""
-    if not config.dry_run:
-        yield config.out
-        return
-    with TemporaryDirectory(prefix="contentv-finetune-") as scratch:
-        yield Path(scratch)
+def _check_shares(batches: int, processes: int) -> None:
+    """UserError when processes cannot have equally many batches of an update."""
+    if batches % processes:
+        raise UserError(
+            f"micro_batches={batches}: must be a multiple of the {processes} processes, which "
+            f"share the batches of an update; use {-(-batches // processes) * processes}"
+        )
 
 
 def _plan(
-    config: FinetuneConfig, model: Path, defaults: GenerationDefaults, products: Path
+    config: FinetuneConfig, model: Path, defaults: GenerationDefaults, peers: Peers, products: Path
 ) -> PlannedData:
     buckets = Buckets(bucket_config(config, defaults))
-    listing = load_dataset(config.data, config.root, cache=products, workers=config.workers)
+    listing = list_clips(config, peers, products)
     cost = step_cost(transformer_size(model), max(defaults.text_lengths))
     return plan_data(
         listing,
@@ -124,14 +148,15 @@ def _plan(
         cost,
         seed=config.seed,
         stage=STAGE,
-        sizes=sizes_for_one(cost, config.batch_size),
+        sizes=sizes_at_most(cost, config.batch_size),
         mix=as_they_come,
         batches_per_step=config.micro_batches,
     )
 
 
-def _identity(config: FinetuneConfig, data: PlannedData, model: Path) -> Identity:
-    return Identity(
+def _begin(config: FinetuneConfig, data: PlannedData, model: Path) -> None:
+    """Refuse to make another run of the one in `config.out`; write down what it is made of."""
+    identity = Identity(
         model=fingerprint(model)["sha256"],
         clips=clips_hash(data.listing.clips),
         buckets=data.buckets.config,
@@ -140,6 +165,9 @@ def _identity(config: FinetuneConfig, data: PlannedData, model: Path) -> Identit
         micro_batches=config.micro_batches,
         lora_rank=None if config.full else config.rank,
     )
+    refuse_another_run(config.out, config.out / STAGE, identity)
+    if not config.dry_run:
+        begin(config.out, identity)
 
 
 def _sampling(config: FinetuneConfig) -> SamplingConfig:
@@ -169,31 +197,40 @@ def _stage(config: FinetuneConfig) -> StageConfig:
 
 
 def _train(run: _Run) -> None:
-    config, dtype = run.config, default_dtype(run.device)
+    config, peers, dtype = run.config, run.peers, default_dtype(run.device)
     stage, videos = _stage(config), _videos(run)
     of_transformer = torch.float32 if config.full else dtype
     pipeline = load_pipeline(run.model, {"default": dtype, "transformer": of_transformer})
     objective = _objective(run, pipeline)
-    source = local_source(
-        run.data,
-        pipeline,
-        _sampling(config),
-        text_lengths=run.defaults.text_lengths,
-        cache=run.products / "latents",
-        record=StandInFile(run.products / "stand_ins.jsonl"),
-    )
-    validate = Validation(pipeline, videos, config.out / "validation", bf16=stage.bf16)
+    validate = Validation(pipeline, videos, config.out / "validation", bf16=stage.bf16, peers=peers)
     state = Trainer(
         objective,
-        work_from(source),
+        work_from(_source(run, pipeline)),
         stage,
         config.out / STAGE,
         options=RunOptions(accept=config.accept, dry_run=config.dry_run, wandb=config.wandb),
         watch=Watch(groups=latent_groups, validate=validate),
+        peers=peers,
+        clip=sum_and_clip,
     ).run()
     if not config.full and not config.dry_run:
         load_untied(objective.networks, state.ema)
-        save_lora(pipeline.transformer, config.out / "lora")
+        by_first(peers, lambda: save_lora(pipeline.transformer, config.out / "lora"))
+
+
+def _source(run: _Run, pipeline: ContentVPipeline) -> FeatureSource:
+    """This process's share of each step."""
+    group, groups = run.mesh.data_group, run.peers.count
+    return local_source(
+        run.data,
+        pipeline,
+        _sampling(run.config),
+        text_lengths=run.defaults.text_lengths,
+        cache=run.products / "latents",
+        record=StandInFile.of_group(run.products, group, groups),
+        group=group,
+        groups=groups,
+    )
 
 
 def _videos(run: _Run) -> tuple[Job, ...]:
@@ -223,7 +260,8 @@ def _objective(run: _Run, pipeline: ContentVPipeline) -> FrozenTextObjective:
     )
 
 
-def _export(config: FinetuneConfig, model: Path) -> Path:
-    return export.run(
-        ExportConfig(checkpoint=config.out / STAGE, base=model, out=config.out / "model")
-    ).model
+def _export(config: FinetuneConfig) -> Path:
+    written = ExportConfig(
+        checkpoint=config.out / STAGE, base=locate_model(config.model), out=config.out / "model"
+    )
+    return export.run(written).model

@@ -172,12 +172,10 @@ def _objective(
 
 
 def _record(job: StageJob, mesh: Mesh) -> Record:
-    """Of the processes that share samples one writes; each data group has a file of its own."""
-    group, groups = mesh.data_group, job.layout.num_data_groups
+    """Of the processes that share samples one writes."""
     if mesh.sp.get_local_rank() or mesh.tp.get_local_rank():
         return _forget
-    name = "stand_ins.jsonl" if groups == 1 else f"stand_ins-{group:05d}.jsonl"
-    return StandInFile(job.products / name)
+    return StandInFile.of_group(job.products, mesh.data_group, job.layout.num_data_groups)
 
 
 def _forget(stand_in: StandIn) -> None:

@@ -1,10 +1,7 @@
 """`contentv train contentv_8b`: a chain of stages, on one device or on many."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 import torch.distributed as dist
@@ -36,7 +33,7 @@ from contentv.recipes.meshed import StageJob, train_stage
 from contentv.recipes.sources import find_store, transformer_size
 from contentv.recipes.stages import Recipe, StageRecipe, changed_recipe
 from contentv.recipes.starts import Start, find_start
-from contentv.recipes.together import by_first
+from contentv.recipes.together import by_first, products_folder
 from contentv.recipes.validation import plan_videos
 from contentv.training.config import RunOptions
 from contentv.training.peers import Peers
@@ -104,7 +101,8 @@ def train_chain(config: ChainConfig, device: torch.device) -> bool:
     model = locate_model(config.model)
     check_folder(model)
     defaults, peers = read_defaults(model), Peers.of_world()
-    with only_errors(wanted=not peers.is_first), _products(config, peers) as products:
+    folder = products_folder(config.out, peers, dry_run=config.dry_run)
+    with only_errors(wanted=not peers.is_first), folder as products:
         _train(_Run(config, recipe, names, model, defaults, device, peers, products))
     return peers.is_first
 
@@ -141,7 +139,14 @@ def _train(run: _Run) -> None:
     first = by_first(run.peers, lambda: _where_to_go_on(run))
     for name in run.names[first:]:
         try:
-            _train_one(run, name, layouts[name], data[name], stores[name], videos[name])
+            _train_one(
+                run,
+                name,
+                layouts[name],
+                data[name],
+                features=stores[name],
+                videos=videos[name],
+            )
         except Interrupted:
             leave_together()
             raise
@@ -192,6 +197,7 @@ def _train_one(
     name: str,
     layout: ParallelConfig,
     data: PlannedData,
+    *,
     features: Path | None,
     videos: tuple[Job, ...],
 ) -> None:
@@ -277,20 +283,3 @@ def _find_start(run: _Run, name: str) -> Start | None:
         f"{name}: begins with the weights of {before}, which has not ended in {run.config.out}; "
         "train it first, or name other weights with --init-from"
     )
-
-
-@contextmanager
-def _products(config: ChainConfig, peers: Peers) -> Iterator[Path]:
-    """The run's folder; of a dry run, one that is removed again."""
-    if not config.dry_run:
-        yield config.out
-        return
-    # Beside the run's folder, so that other machines see it too.
-    place = next(path for path in (config.out, *config.out.absolute().parents) if path.is_dir())
-    folder = TemporaryDirectory(prefix=".contentv-dry-run-", dir=place) if peers.is_first else None
-    try:
-        yield Path(by_first(peers, lambda: folder.name if folder else ""))
-        leave_together()
-    finally:
-        if folder is not None:
-            folder.cleanup()

@@ -100,7 +100,9 @@ def find_store(
     for store in stores:
         identity = read_identity(store)
         if identity is None:
-            raise UserError(f"features={store}: is no store of features; `contentv encode` makes it")
+            raise UserError(
+                f"features={store}: is no store of features; `contentv encode` makes it"
+            )
         if (identity.clips.buckets, identity.clips.windows) == (buckets, sampling.windows):
             return store
     areas, frames = (" ".join(map(str, each)) for each in (buckets.areas, buckets.frames))

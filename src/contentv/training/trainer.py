@@ -42,7 +42,7 @@ class Trainer(Generic[BatchT]):
     `batches(step)` must be pure: then a resumed run sees exactly what the uninterrupted one saw.
     It gives a batch, or this process's share of the step as `Work`. The trainer computes where the
     objective's networks are. With `peers`, gradients are summed over them by the networks
-    themselves, and `clip` knows the norm over all.
+    themselves or by `clip`, which knows the norm over all.
     """
 
     def __init__(

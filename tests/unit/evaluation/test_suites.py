@@ -30,7 +30,8 @@ JOB = Job.model_validate(
 
 @pytest.fixture(scope="module")
 def toybench() -> Toybench:
-    return Toybench(Studio(random_pipeline(), describe_machine("cpu", "float32", 1)), JOB)
+    studio = Studio(random_pipeline(), describe_machine("cpu", "float32", 1), embeds=None)
+    return Toybench(studio, JOB)
 
 
 def questions(number: int, **settings: object) -> list[Question]:

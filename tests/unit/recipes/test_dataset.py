@@ -9,7 +9,7 @@ from contentv.data.batching import tokens
 from contentv.data.buckets import Bucket, BucketConfig, Buckets
 from contentv.data.entries import Listing
 from contentv.data.manifest import Clip
-from contentv.recipes.dataset import PlannedData, as_they_come, clips_hash, plan_data, sizes_for_one
+from contentv.recipes.dataset import PlannedData, as_they_come, clips_hash, plan_data, sizes_at_most
 
 BUCKETS = Buckets(BucketConfig(areas=(64 * 64,), frames=(1, 5, 17), fps=8))
 
@@ -35,7 +35,7 @@ def planned(clips: list[Clip], *, batch_size: int = 2) -> PlannedData:
         cost,
         seed=0,
         stage="stage",
-        sizes=sizes_for_one(cost, batch_size),
+        sizes=sizes_at_most(cost, batch_size),
         mix=as_they_come,
         batches_per_step=3,
     )

@@ -20,7 +20,7 @@ from contentv.pipelines.folder import GenerationDefaults
 from contentv.pipelines.jobs import Job
 from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.recipes.config import ValidationConfig
-from contentv.recipes.dataset import as_they_come, plan_data, sizes_for_one
+from contentv.recipes.dataset import as_they_come, plan_data, sizes_at_most
 from contentv.recipes.validation import (
     TOY_PROMPTS,
     Validation,
@@ -206,7 +206,7 @@ def test_captions_are_the_first_different_ones_of_clips_in_use() -> None:
         lambda _: 1.0,
         seed=0,
         stage="stage",
-        sizes=sizes_for_one(lambda _: 1.0, 1),
+        sizes=sizes_at_most(lambda _: 1.0, 1),
         mix=as_they_come,
         batches_per_step=1,
     )
