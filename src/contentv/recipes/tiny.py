@@ -171,7 +171,7 @@ TINY = TinyRecipe(
     ),
     decoder=_pixels(
         "decoder",
-        ClipPhase(steps=1600, shapes=_MIXED, held_out_every=4),
+        ClipPhase(steps=3000, shapes=_MIXED, held_out_every=4),
         rate=1e-3,
         final=0.02,
     ),
@@ -205,7 +205,7 @@ TINY = TinyRecipe(
     stage3=_latents(
         "stage3",
         LatentPhase(
-            steps=2200, clips=32, frames=5, density=_DETAIL, long_every=3, long_clips=24,
+            steps=1300, clips=32, frames=5, density=_DETAIL, long_every=3, long_clips=24,
             pictures_every=7, pictures=64,
         ),
         rate=1.2e-3,
