@@ -37,12 +37,11 @@ def raising_between_imports() -> Iterator[None]:
     """Let SIGINT raise KeyboardInterrupt, as soon as no import is under way."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if _is_importing(frame):
-            signal.setitimer(signal.ITIMER_REAL, _SOON)
-        else:
+        if not _is_importing(frame):
             raise KeyboardInterrupt
+        threading.Timer(_SOON, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    with _handlers({signal.SIGINT: interrupt, signal.SIGALRM: interrupt}):
+    with _handlers({signal.SIGINT: interrupt}):
         yield
 
 

@@ -11,7 +11,7 @@ from contentv.models.text import TextTowers, embed, fitting_length, tokenize
 
 @dataclass(frozen=True)
 class EmbeddedBatches:
-    """Batch number `step`, embedded on the CPU in float32; `towers` must be there."""
+    """Batch number `step`, embedded in float32 on the device of `towers`, which are all there."""
 
     batches: Callable[[int], LatentBatch]
     towers: TextTowers
@@ -22,7 +22,9 @@ class EmbeddedBatches:
         """Draw the batch of a step and embed its captions, all at once."""
         batch = self.batches(step)
         length = fitting_length(self.towers, batch.captions, self.text_lengths)
-        text = embed(self.towers, tokenize(self.towers, batch.captions, max_length_3=length))
+        assert self.towers.text_encoder is not None
+        tokens = tokenize(self.towers, batch.captions, max_length_3=length)
+        text = embed(self.towers, tokens.to(self.towers.text_encoder.device))
         return FeatureBatch(
             batch.latents, batch.noise, batch.sigma, text.sequence, text.pooled, batch.keys
         )

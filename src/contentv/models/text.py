@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
     CLIPTextModelWithProjection,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     T5EncoderModel,
 )
@@ -36,6 +37,13 @@ class TextTowers:
     text_encoder_2: CLIPTextModelWithProjection | None
     text_encoder_3: T5EncoderModel | None
     sequence_width: int | None = None
+
+    @property
+    def encoders(self) -> dict[str, PreTrainedModel]:
+        """The encoders that are there, by name."""
+        names = ("text_encoder", "text_encoder_2", "text_encoder_3")
+        found = {name: getattr(self, name) for name in names}
+        return {name: encoder for name, encoder in found.items() if encoder is not None}
 
 
 class TextTokens(NamedTuple):

@@ -115,11 +115,8 @@ def find_store(
 
 def freeze_encoders(pipeline: ContentVPipeline, device: torch.device) -> None:
     """Bring autoencoder and text encoders to `device`; they do not learn."""
-    towers = pipeline.text_towers()
-    frozen = (pipeline.vae, towers.text_encoder, towers.text_encoder_2, towers.text_encoder_3)
-    for network in frozen:
-        if network is not None:
-            network.requires_grad_(False).eval().to(device)
+    for network in (pipeline.vae, *pipeline.text_towers().encoders.values()):
+        network.requires_grad_(False).eval().to(device)
 
 
 def work_from(source: FeatureSource) -> Callable[[int], Work[FeatureBatch]]:

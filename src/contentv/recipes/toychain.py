@@ -20,6 +20,7 @@ from contentv.encoding.encoder import (
 from contentv.recipes.chain import Link, run_chain
 from contentv.recipes.tiny import LatentStage, TinyRecipe
 from contentv.recipes.toystages import (
+    BEFORE,
     VIDEO_STAGES,
     Compute,
     ToyRun,
@@ -59,19 +60,18 @@ def _links(run: ToyRun) -> list[Link]:
         _encoding(run, name, frames=CLIP_FRAMES, worker=half, workers=_HALVES)
         for half, name in enumerate(clips)
     ]
-    after = ("t2i", *VIDEO_STAGES)
     return [
         _training(run, "autoencoder2d", (), train_pixels),
         _training(run, "text_encoders", (), train_text_encoders),
-        _training(run, "autoencoder3d", ("autoencoder2d",), train_pixels),
+        _training(run, "autoencoder3d", (BEFORE["autoencoder3d"],), train_pixels),
         _encoding(run, "pictures", frames=1, worker=0, workers=1),
         _training(run, "t2i", ("pictures", "text_encoders"), train_t2i, model=True),
         *encode_clips,
         *(
-            _training(run, name, (before, *clips), train_video, model=True)
-            for before, name in zip(after, VIDEO_STAGES, strict=False)
+            _training(run, name, (BEFORE[name], *clips), train_video, model=True)
+            for name in VIDEO_STAGES
         ),
-        _training(run, "decoder", ("autoencoder3d",), train_pixels),
+        _training(run, "decoder", (BEFORE["decoder"],), train_pixels),
         Link(
             "model",
             ("stage3", "decoder"),

@@ -18,10 +18,7 @@ from contentv.data.toylatents import LatentBatches, ToyCaptions
 from contentv.data.toyset import CLIP_FRAMES, ToyVideoBatches
 from contentv.distributed import checkpoint
 from contentv.encoding.embedded import EmbeddedBatches
-from contentv.encoding.encoder import (
-    FeatureEncoder,
-    latent_statistics,
-)
+from contentv.encoding.encoder import FeatureEncoder, latent_statistics
 from contentv.models.text import TextTowers
 from contentv.models.transformer import ContentVTransformer3DModel
 from contentv.models.zoo import TEXT_LENGTHS, tiny_autoencoder, tiny_text_towers, tiny_transformer
@@ -46,7 +43,12 @@ from contentv.training.work import BatchT
 _log = get_logger(__name__)
 
 VIDEO_STAGES = ("vae_adaptation", "stage1", "stage2", "stage3")
-_TOWERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+# Whose averaged weights a stage begins with.
+BEFORE = {
+    "autoencoder3d": "autoencoder2d",
+    "decoder": "autoencoder3d",
+    **dict(zip(VIDEO_STAGES, ("t2i", *VIDEO_STAGES), strict=False)),
+}
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -92,8 +94,8 @@ def toy_autoencoder(run: ToyRun, stage: str | None) -> AutoencoderKLWan:
 def _towers(run: ToyRun, stage: str) -> TextTowers:
     """Text towers as `stage` left them, frozen."""
     towers = tiny_text_towers(vocabulary())
-    for name in _TOWERS:
-        _averaged(run, stage, getattr(towers, name), f"{name}.")
+    for name, encoder in towers.encoders.items():
+        _averaged(run, stage, encoder, f"{name}.")
     return towers
 
 
@@ -109,8 +111,7 @@ def train_pixels(run: ToyRun, name: str) -> None:
     The decoder is sharpened while the encoder stays: latents stay what they are.
     """
     stage = _start(run, name)
-    before = {"autoencoder3d": "autoencoder2d", "decoder": "autoencoder3d"}.get(name)
-    vae = toy_autoencoder(run, before).train().requires_grad_(requires_grad=True)
+    vae = toy_autoencoder(run, BEFORE.get(name)).train().requires_grad_(requires_grad=True)
     vae.to(run.compute.device)
     pixels = run.recipe.stages[name]
     assert isinstance(pixels, PixelStage)
@@ -138,8 +139,8 @@ def train_t2i(run: ToyRun, name: str) -> None:
     """Text towers and transformer together, on pictures of the picture autoencoder."""
     stage = _start(run, name)
     transformer, towers = tiny_transformer(), _towers(run, "text_encoders")
-    for tower in _TOWERS:
-        getattr(towers, tower).train().requires_grad_(requires_grad=True)
+    for encoder in towers.encoders.values():
+        encoder.train().requires_grad_(requires_grad=True)
     vae = toy_autoencoder(run, "autoencoder2d")
     batches = _latent_batches(run, name, vae, frames=1)
     objective = FlowMatchingObjective(
@@ -153,12 +154,11 @@ def train_t2i(run: ToyRun, name: str) -> None:
 def train_video(run: ToyRun, name: str) -> None:
     """Stages of the paper: the transformer alone, on latents of the clip autoencoder."""
     stage = _start(run, name)
-    before = dict(zip(VIDEO_STAGES, ("t2i", *VIDEO_STAGES), strict=False))[name]
-    transformer = _averaged(run, before, tiny_transformer(), "transformer.")
-    transformer.train().requires_grad_(requires_grad=True).to(run.compute.device)
+    transformer = _averaged(run, BEFORE[name], tiny_transformer(), "transformer.")
+    transformer.train().requires_grad_(requires_grad=True)
     vae = toy_autoencoder(run, "autoencoder3d")
     batches = _latent_batches(run, name, vae, frames=CLIP_FRAMES)
-    pipe = _pipeline(run, transformer, vae)
+    pipe = _pipeline(run, transformer, vae).to(run.compute.device)
     embedded = EmbeddedBatches(batches, pipe.text_towers(), TEXT_LENGTHS)
     if run.compute.compiled:
         compile_for_training(transformer)
@@ -172,7 +172,6 @@ def train_video(run: ToyRun, name: str) -> None:
 
 def _validation(run: ToyRun, stage: StageConfig, pipe: ContentVPipeline) -> Validation:
     config = ValidationConfig(every=stage.validate_every, prompts=TOY_PROMPTS)
-    pipe.vae.to(run.compute.device)
     videos, folder = plan_videos(config, run.recipe.defaults), run.folder / stage.name / "videos"
     return Validation(pipe, videos, folder, bf16=stage.bf16)
 

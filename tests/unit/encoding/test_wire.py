@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -148,14 +149,15 @@ def test_noise_is_not_a_ticket(data: bytes) -> None:
         decode_ticket(data)
 
 
-def test_no_reply_is_executed() -> None:
+def test_no_reply_is_executed(tmp_path: Path) -> None:
     """What another program would unpickle is only bytes here."""
-    evil = b"\x80\x04\x95cos\nsystem\n(S'touch /tmp/executed'\ntR."
+    evil = b"cos\nsystem\n(S'touch %s/executed'\ntR." % bytes(tmp_path)
     with pytest.raises(UserError):
         decode_ticket(evil)
     record = pa.record_batch({name: pa.array([evil], pa.large_binary()) for name in "abcde"})
     with pytest.raises(CorruptReplyError):
         unpack(record, GOOD)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tickets_are_values() -> None:

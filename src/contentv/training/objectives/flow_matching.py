@@ -27,12 +27,10 @@ class FlowMatchingObjective:
         compiled: bool = False,
     ) -> None:
         self.transformer, self.towers, self.text_lengths = transformer, towers, text_lengths
-        names = ("text_encoder", "text_encoder_2", "text_encoder_3")
-        encoders = {name: getattr(towers, name) for name in names}
-        self.networks = nn.ModuleDict({"transformer": transformer, **encoders})
+        self.networks = nn.ModuleDict({"transformer": transformer, **towers.encoders})
         if compiled:
             compile_for_training(transformer)
-            for encoder in encoders.values():
+            for encoder in towers.encoders.values():
                 encoder.set_attn_implementation("eager")
 
     def losses(self, batch: LatentBatch) -> dict[str, Tensor]:

@@ -24,9 +24,7 @@ class TextEncoderObjective:
     ) -> None:
         self.towers, self.text_lengths = towers, text_lengths
         self._sizes = [number + 1 for number in num_values]
-        names = ("text_encoder", "text_encoder_2", "text_encoder_3")
-        encoders = {name: getattr(towers, name) for name in names}
-        t5, clip, clip_2 = (encoders[name].config for name in reversed(names))
+        clip, clip_2, t5 = (encoder.config for encoder in towers.encoders.values())
         pooled = clip.projection_dim + clip_2.projection_dim
         self.readers = nn.ModuleDict(
             {
@@ -34,7 +32,7 @@ class TextEncoderObjective:
                 "pooled": nn.Linear(pooled, sum(self._sizes)),
             }
         )
-        self.networks = nn.ModuleDict({**encoders, "readers": self.readers})
+        self.networks = nn.ModuleDict({**towers.encoders, "readers": self.readers})
 
     def losses(self, batch: CaptionBatch) -> dict[str, Tensor]:
         """Per caption [b]: the loss, and the share of facts that are read right."""
