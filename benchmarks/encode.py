@@ -23,8 +23,9 @@ from contentv.data.buckets import Buckets, Fit, bucket_name
 from contentv.data.manifest import MANIFEST_NAME, Clip, read_manifest
 from contentv.data.media import read_clip
 from contentv.data.run import load_dataset
-from contentv.encoding.clips import encode_frames, middle
+from contentv.encoding.clips import middle
 from contentv.encoding.config import EncodeConfig
+from contentv.encoding.encoder import FeatureEncoder
 from contentv.encoding.identity import read_identity
 from contentv.encoding.run import EncodeResult
 from contentv.encoding.store import CLIPS, Row, write_shard
@@ -69,20 +70,20 @@ def placed(store: Path) -> list[tuple[Clip, Fit]]:
 
 def raw_rate(decoded: list[Frames], clips: int) -> float:
     """Clips a second of the autoencoder alone."""
-    vae = load_vae(locate_model("tiny"), CPU)
-    encode_frames(vae, decoded[0])
+    encoder = FeatureEncoder(load_vae(locate_model("tiny"), CPU))
+    encoder.clip(decoded[0])
     begin = time.perf_counter()
     for number in range(clips):
-        encode_frames(vae, decoded[number % len(decoded)])
+        encoder.clip(decoded[number % len(decoded)])
     return clips / (time.perf_counter() - begin)
 
 
 def offline_rate(root: Path, store: Path, folder: Path) -> float:
     """Clips a second of what the command does between opening the model and the index."""
-    vae = load_vae(locate_model("tiny"), CPU)
+    encoder = FeatureEncoder(load_vae(locate_model("tiny"), CPU))
     jobs = list(share_out(list_views(placed(store), 1, "benchmark")))
     begin = time.perf_counter()
-    count = sum(1 for _ in encode_views(vae, root, folder, jobs))
+    count = sum(1 for _ in encode_views(encoder, root, folder, jobs))
     return count / (time.perf_counter() - begin)
 
 

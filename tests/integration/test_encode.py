@@ -24,6 +24,7 @@ from contentv.encoding import views, workers
 from contentv.encoding.captions import CaptionEncoder
 from contentv.encoding.clips import ClipEncoder
 from contentv.encoding.config import EncodeConfig
+from contentv.encoding.encoder import FeatureEncoder
 from contentv.encoding.identity import StoreIdentity, read_identity
 from contentv.encoding.run import EncodeResult
 from contentv.encoding.stored import StoredCaptions, StoredClips
@@ -119,7 +120,7 @@ def test_the_bits_are_those_of_encoding_when_needed(
     whole: Path, films: Path, model: Path, tmp_path: Path
 ) -> None:
     vae, identity = load_vae(model, CPU), identity_of(whole)
-    inline = ClipEncoder(vae, films, tmp_path)
+    inline = ClipEncoder(FeatureEncoder(vae), films, tmp_path)
     stored = StoredClips(whole, vae, identity.clips.buckets, 2)
     for clip, fit in clips_of(whole):
         for start in (0.25, 0.75):
@@ -137,7 +138,7 @@ def test_captions_have_the_bits_of_embedding_when_needed_whatever_is_dropped(
 ) -> None:
     towers, text = load_towers(model, torch.float32, CPU), identity_of(whole).text
     assert text is not None
-    inline = CaptionEncoder(towers, text_lengths=text.lengths)
+    inline = CaptionEncoder(FeatureEncoder(towers=towers), text_lengths=text.lengths)
     stored = StoredCaptions(whole, text, CPU)
     short, long = (sample(0, 1).short.text, sample(0, 2).long.text)
     lengths = set()

@@ -17,6 +17,17 @@ class WorldError(ContentVError):
     """The outside world failed: disk, network, memory, a corrupt file. The request may be fine."""
 
 
+class MediaError(WorldError):
+    """A video or picture of a stranger cannot be used.
+
+    `cause` is its class: corrupt, unsupported, unreadable, timeout, oom or crash.
+    """
+
+    def __init__(self, message: str, cause: str = "corrupt") -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
 class ModelFilesError(WorldError):
     """A model folder lacks a file, or a file in it is truncated, corrupt or of another model."""
 

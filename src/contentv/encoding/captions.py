@@ -2,26 +2,11 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from contentv.base.errors import UserError
-from contentv.models.text import PromptEmbeds, TextTowers, embed, fitting_length, tokenize
-
-
-class TowerEmbeds(NamedTuple):
-    """What each tower makes of one caption, on the CPU, in the arithmetic of the towers.
-
-    Sequences [n w] of the two CLIP towers and [m d] of T5; pooled vectors [p] of the former.
-    """
-
-    clip: Tensor
-    clip_pooled: Tensor
-    clip_2: Tensor
-    clip_2_pooled: Tensor
-    t5: Tensor
+from contentv.encoding.encoder import FeatureEncoder, TowerEmbeds
+from contentv.models.text import PromptEmbeds, fitting_length
 
 
 class CaptionEncoder:
@@ -32,10 +17,10 @@ class CaptionEncoder:
     """
 
     def __init__(
-        self, towers: TextTowers, *, text_lengths: Sequence[int], most: int = 1024
+        self, encoder: FeatureEncoder, *, text_lengths: Sequence[int], most: int = 1024
     ) -> None:
-        self._device = require_clip(towers)
-        self._towers, self._lengths, self._most = towers, tuple(text_lengths), most
+        self._device = encoder.text_device
+        self._encoder, self._lengths, self._most = encoder, tuple(text_lengths), most
         self._known: OrderedDict[tuple[str, int], TowerEmbeds] = OrderedDict()
 
     def __call__(
@@ -45,7 +30,7 @@ class CaptionEncoder:
 
         A tower that reads the empty caption gives its embedding of that.
         """
-        length = fitting_length(self._towers, captions_3, self._lengths)
+        length = fitting_length(self._encoder.text_towers, captions_3, self._lengths)
         rows = []
         for texts in zip(captions, captions_2, captions_3, strict=True):
             first, second, third = (self._embed(text, length) for text in texts)
@@ -55,46 +40,11 @@ class CaptionEncoder:
     def _embed(self, caption: str, length: int) -> TowerEmbeds:
         key = caption, length
         if key not in self._known:
-            self._known[key] = embed_caption(self._towers, caption, length)
+            self._known[key] = self._encoder.caption(caption, length)
             if len(self._known) > self._most:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
         return self._known[key]
-
-
-def require_clip(towers: TextTowers) -> torch.device:
-    """Give the towers' device; UserError when there are no CLIP towers."""
-    if towers.tokenizer is None or towers.text_encoder is None or towers.text_encoder_2 is None:
-        raise UserError("the model has no CLIP text encoder; take one that reads prompts")
-    device: torch.device = towers.text_encoder.device
-    return device
-
-
-@torch.no_grad()
-def embed_caption(towers: TextTowers, caption: str, length: int) -> TowerEmbeds:
-    """Embed one caption, of which T5 reads `length` tokens."""
-    device = require_clip(towers)
-    tokens = tokenize(towers, [caption], max_length_3=length)
-    with torch.autocast(device.type, enabled=False):
-        found = embed(towers, tokens.to(device))
-    sequence, pooled = found.sequence[0].cpu(), found.pooled[0].cpu()
-    assert towers.text_encoder is not None
-    assert towers.text_encoder_2 is not None
-    first, second = towers.text_encoder.config, towers.text_encoder_2.config
-    rows, width = len(sequence) - length, first.hidden_size
-    return TowerEmbeds(
-        sequence[:rows, :width],
-        pooled[: first.projection_dim],
-        sequence[:rows, width : width + second.hidden_size],
-        pooled[first.projection_dim :],
-        sequence[rows:],
-    )
-
-
-def fitting_lengths(towers: TextTowers, caption: str, lengths: Sequence[int]) -> tuple[int, ...]:
-    """Those of T5's lengths at which a caption can stand in a batch, shortest first."""
-    shortest = fitting_length(towers, [caption], lengths)
-    return tuple(length for length in sorted(lengths) if length >= shortest)
 
 
 def join_towers(parts: TowerEmbeds) -> PromptEmbeds:

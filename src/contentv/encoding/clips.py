@@ -11,8 +11,6 @@ from torch import Tensor
 from contentv.base.errors import ContentVError
 from contentv.base.files import atomic_path
 from contentv.base.log import get_logger
-from contentv.base.types import Frames
-from contentv.data.batch import video_tensor
 from contentv.data.buckets import Fit
 from contentv.data.manifest import Clip
 from contentv.data.media import read_clip
@@ -21,21 +19,21 @@ from contentv.data.standins import UnreadableClipError
 from contentv.encoding.encoder import FeatureEncoder
 from contentv.encoding.identity import encoder_name
 from contentv.encoding.views import MIDDLE, view_key
-from contentv.models.vae import Posterior, encode, normalize
+from contentv.models.vae import Posterior, normalize
 
 _log = get_logger(__name__)
 
 
 class ClipEncoder:
-    """A frozen autoencoder before a folder of what it has encoded.
+    """A frozen encoder before a folder of what it has encoded.
 
     A file is named by all that decides its content (`view_key`). Posteriors are kept in bfloat16
     and used so from the first time on.
     """
 
-    def __init__(self, vae: AutoencoderKLWan, root: Path, cache: Path) -> None:
-        self._vae, self._root, self._cache = vae, root, cache
-        self._encoder = encoder_name(FeatureEncoder(vae).identity, str(vae.dtype))
+    def __init__(self, encoder: FeatureEncoder, root: Path, cache: Path) -> None:
+        self._encoder, self._root, self._cache = encoder, root, cache
+        self._name = encoder_name(encoder.identity, str(encoder.autoencoder.dtype))
 
     def __call__(self, clip: Clip, fit: Fit, start: float, generator: torch.Generator) -> Tensor:
         """Normalised latents [c t h w] drawn from the clip's posterior, float32, on the CPU.
@@ -44,17 +42,17 @@ class ClipEncoder:
             UnreadableClipError: the clip cannot be decoded.
             WorldError: the cache cannot be written.
         """
-        key = view_key(self._encoder, clip, fit, start)
+        key = view_key(self._name, clip, fit, start)
         path = self._cache / key[:2] / f"{key}.safetensors"  # folders of millions of files are slow
         posterior = _load(path) or self._encode(path, clip, fit, start)
-        return draw_latents(self._vae, posterior, generator)
+        return draw_latents(self._encoder.autoencoder, posterior, generator)
 
     def _encode(self, path: Path, clip: Clip, fit: Fit, start: float) -> Posterior:
         try:
             frames = read_clip(self._root, clip, fit, middle(start))
         except ContentVError as error:
             raise UnreadableClipError(str(error)) from error
-        posterior = encode_frames(self._vae, frames)
+        posterior = self._encoder.clip(frames)
         with atomic_path(path) as part:
             save_file(posterior._asdict(), part)
         return posterior
@@ -63,16 +61,6 @@ class ClipEncoder:
 def middle(start: float) -> Draw:
     """The middle of the picture, from the frames at `start` on."""
     return Draw(start, MIDDLE, MIDDLE, 0.0, (0.0, 0.0, 0.0))
-
-
-@torch.no_grad()
-def encode_frames(vae: AutoencoderKLWan, frames: Frames) -> Posterior:
-    """Posterior of raw latents [c t h w] of one clip, bfloat16, on the CPU.
-
-    One clip a call, so that its latents do not depend on neighbours.
-    """
-    video = video_tensor(frames[None]).to(vae.device, vae.dtype)
-    return Posterior(*(part[0].bfloat16().cpu().contiguous() for part in encode(vae, video)))
 
 
 def draw_latents(vae: AutoencoderKLWan, posterior: Posterior, generator: torch.Generator) -> Tensor:

@@ -1,101 +1,99 @@
-"""Clips to features: the one way in which pixels become latents for training."""
+"""Clips and captions to features: the one way in which they become what a trainer reads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
+from contentv.base.errors import UserError
 from contentv.base.types import Frames
 from contentv.data.batch import video_tensor
-from contentv.data.features import Features, network_hash, write_shard
-from contentv.models.vae import Posterior
-from contentv.models.vae_clip import encode_clip
-from contentv.toyworld.dataset import scene_at
-from contentv.toyworld.render import render
+from contentv.data.features import network_hash
+from contentv.models.text import TextTowers, embed, fitting_length, tokenize
+from contentv.models.vae import Posterior, encode
 
-SHARD_CLIPS = 256
-# One size for every call, so that a clip's features do not depend on its neighbours.
-GROUP_CLIPS = 8
+
+class TowerEmbeds(NamedTuple):
+    """What each tower makes of one caption, on the CPU, in the arithmetic of the towers.
+
+    Sequences [n w] of the two CLIP towers and [m d] of T5; pooled vectors [p] of the former.
+    """
+
+    clip: Tensor
+    clip_pooled: Tensor
+    clip_2: Tensor
+    clip_2_pooled: Tensor
+    t5: Tensor
 
 
 @dataclass(frozen=True)
 class FeatureEncoder:
-    """The encoder half of an autoencoder, in the arithmetic it was trained in.
+    """The frozen networks that make features; who encodes only clips needs no `towers`, and so on.
 
-    `compiled` pays a minute at the start and halves the time of a clip.
+    One clip or caption a call, through the pipeline's own functions, so that features are those of
+    generation and do not depend on neighbours. A picture is a clip of one frame.
     """
 
-    vae: AutoencoderKLWan
-    compiled: bool = False
+    vae: AutoencoderKLWan | None = None
+    towers: TextTowers | None = None
 
     @property
     def identity(self) -> str:
-        """Hash of the encoder's weights; the decoder does not count."""
-        return network_hash(nn.ModuleList([self.vae.encoder, self.vae.quant_conv]))
+        """Hash of the autoencoder's encoder; its decoder does not count."""
+        vae = self.autoencoder
+        return network_hash(nn.ModuleList([vae.encoder, vae.quant_conv]))
+
+    @property
+    def autoencoder(self) -> AutoencoderKLWan:
+        """The autoencoder, which must be there."""
+        assert self.vae is not None
+        return self.vae
+
+    @property
+    def text_towers(self) -> TextTowers:
+        """The text towers; UserError when there are none that read captions."""
+        towers = self.towers
+        if towers is None or None in (
+            towers.tokenizer, towers.text_encoder, towers.text_encoder_2
+        ):  # fmt: skip
+            raise UserError("the model has no CLIP text encoder; take one that reads prompts")
+        return towers
+
+    @property
+    def text_device(self) -> torch.device:
+        """Where the text towers are."""
+        device: torch.device = self.text_towers.encoders["text_encoder"].device
+        return device
 
     @torch.no_grad()
-    def encode(self, clips: Frames) -> Posterior:
-        """Posterior of raw latents for bytes [b t h w 3], float32, on the CPU."""
-        encode = _compiled_encode() if self.compiled else encode_clip
-        device = self.vae.device
-        with torch.autocast(device.type, torch.bfloat16):
-            videos = (video_tensor(group).to(device) for group in _groups(clips))
-            moments = [encode(self.vae, video).float().cpu() for video in videos]
-        return Posterior(*torch.cat(moments)[: len(clips)].chunk(2, dim=1))
+    def clip(self, frames: Frames) -> Posterior:
+        """Posterior of raw latents [c t h w] of one clip [4k+1 h w 3], bfloat16, on the CPU."""
+        vae = self.autoencoder
+        video = video_tensor(frames[None]).to(vae.device, vae.dtype)
+        return Posterior(*(part[0].bfloat16().cpu().contiguous() for part in encode(vae, video)))
 
+    @torch.no_grad()
+    def caption(self, caption: str, length: int) -> TowerEmbeds:
+        """Embeddings of one caption, of which T5 reads `length` tokens."""
+        towers, device = self.text_towers, self.text_device
+        tokens = tokenize(towers, [caption], max_length_3=length)
+        with torch.autocast(device.type, enabled=False):
+            found = embed(towers, tokens.to(device))
+        sequence, pooled = found.sequence[0].cpu(), found.pooled[0].cpu()
+        first, second, *_ = (encoder.config for encoder in towers.encoders.values())
+        rows, width = len(sequence) - length, first.hidden_size
+        return TowerEmbeds(
+            sequence[:rows, :width],
+            pooled[: first.projection_dim],
+            sequence[:rows, width : width + second.hidden_size],
+            pooled[first.projection_dim :],
+            sequence[rows:],
+        )
 
-def encode_toyworld(
-    encoder: FeatureEncoder,
-    folder: Path,
-    *,
-    clips: int,
-    frames: int,
-    seed: int,
-    worker: int = 0,
-    workers: int = 1,
-) -> Iterator[Path]:
-    """Encode toy clips 0 … `clips`-1 of the training split; yields each shard as it is finished.
-
-    `frames` is their whole length, or 1 for pictures: how they begin. Shards already there are left
-    alone. Of several workers, number `worker` makes every `workers`-th shard.
-    """
-    for first in range(worker * SHARD_CLIPS, clips, workers * SHARD_CLIPS):
-        path = folder / shard_name(first)
-        if not path.exists():
-            indices = range(first, min(first + SHARD_CLIPS, clips))
-            features = _shard(encoder, indices, frames, seed)
-            write_shard(path, features, encoder=encoder.identity)
-        yield path
-
-
-def shard_name(first: int) -> str:
-    """File of the shard that begins with clip `first`."""
-    return f"clips-{first:08d}.safetensors"
-
-
-def _shard(encoder: FeatureEncoder, indices: range, frames: int, seed: int) -> Features:
-    clips = [render(scene_at(seed, index), frames=frames) for index in indices]
-    return Features(*encoder.encode(np.stack(clips)))
-
-
-@cache
-def _compiled_encode() -> Callable[[AutoencoderKLWan, Tensor], Tensor]:
-    return torch.compile(encode_clip, dynamic=False)
-
-
-def _groups(clips: Frames) -> Iterator[Frames]:
-    """Groups of GROUP_CLIPS, the last one filled up with repeats of its last clip."""
-    for first in range(0, len(clips), GROUP_CLIPS):
-        group = clips[first : first + GROUP_CLIPS]
-        yield np.concatenate([group, np.repeat(group[-1:], GROUP_CLIPS - len(group), axis=0)])
-
-
-def latent_statistics(features: Features) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of raw latents per channel, each [c]: what normalisation takes out."""
-    mean = features.mean.float()
-    return mean.mean((0, 2, 3, 4)), mean.std((0, 2, 3, 4))
+    def lengths(self, caption: str, lengths: Sequence[int]) -> tuple[int, ...]:
+        """Those of T5's lengths at which a caption can stand in a batch, shortest first."""
+        shortest = fitting_length(self.text_towers, [caption], lengths)
+        return tuple(length for length in sorted(lengths) if length >= shortest)

@@ -18,18 +18,18 @@ from contentv.encoding.store import CAPTIONS, CLIPS, ShardFolder, text_key
 from contentv.encoding.views import View, list_views, share_out
 
 if TYPE_CHECKING:
-    from contentv.encoding.workers import OpenVae
-    from contentv.models.text import TextTowers
+    from contentv.encoding.encoder import FeatureEncoder
+    from contentv.encoding.workers import OpenEncoder
 
 FAILURES_NAME = "failures.jsonl"
 
 
 @dataclass(frozen=True)
 class Encoders:
-    """What opens the networks, if they are needed; see `workers.OpenVae`."""
+    """What opens the encoders of clips and of captions, if they are needed."""
 
-    vae: "OpenVae"
-    towers: "Callable[[], TextTowers]"
+    clips: "OpenEncoder"
+    captions: "Callable[[], FeatureEncoder]"
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ def _encode_clips(
     from contentv.encoding.workers import encode_in_processes, encode_views
 
     if workers == 1:
-        yield from encode_views(encoders.vae(0), root, folder, jobs)
+        yield from encode_views(encoders.clips(0), root, folder, jobs)
     else:
-        yield from encode_in_processes(encoders.vae, root, folder, jobs, workers)
+        yield from encode_in_processes(encoders.clips, root, folder, jobs, workers)
 
 
 def _texts(verdicts: Sequence[Verdict]) -> list[str]:
@@ -131,9 +131,9 @@ def _embed_captions(
     if todo and identity is not None:
         from contentv.encoding.texts import encode_texts
 
-        towers = encoders.towers()
+        encoder = encoders.captions()
         with progress(len(todo), "encoding captions") as line:
-            for _ in encode_texts(towers, folder, todo, identity.lengths):
+            for _ in encode_texts(encoder, folder, todo, identity.lengths):
                 line.advance()
     if texts:
         shards.refresh()

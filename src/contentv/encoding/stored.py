@@ -11,9 +11,9 @@ from contentv.base.errors import UserError
 from contentv.data.buckets import BucketConfig, Fit
 from contentv.data.manifest import Clip
 from contentv.data.standins import UnreadableClipError
-from contentv.encoding.captions import TowerEmbeds, join_towers, stack_rows
+from contentv.encoding.captions import join_towers, stack_rows
 from contentv.encoding.clips import draw_latents
-from contentv.encoding.encoder import FeatureEncoder
+from contentv.encoding.encoder import FeatureEncoder, TowerEmbeds
 from contentv.encoding.identity import (
     ClipIdentity,
     StoreIdentity,

@@ -6,9 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from contentv.encoding.captions import embed_caption, fitting_lengths
+from contentv.encoding.encoder import FeatureEncoder
 from contentv.encoding.store import Row, text_key, write_shard
-from contentv.models.text import TextTowers
 
 _SHARD_TEXTS = 64  # 0.2 GB of the 8B model's
 
@@ -19,7 +18,7 @@ def t5_name(length: int) -> str:
 
 
 def encode_texts(
-    towers: TextTowers, folder: Path, texts: Sequence[str], lengths: Sequence[int]
+    encoder: FeatureEncoder, folder: Path, texts: Sequence[str], lengths: Sequence[int]
 ) -> Iterator[None]:
     """Make shards of the embeddings of `texts`; yields once a text.
 
@@ -29,17 +28,17 @@ def encode_texts(
         rows: list[Row] = []
         tensors: list[dict[str, Tensor]] = []
         for text in texts[first : first + _SHARD_TEXTS]:
-            fitting = fitting_lengths(towers, text, lengths)
+            fitting = encoder.lengths(text, lengths)
             rows.append(Row(text_key(text), text, ",".join(map(str, fitting))))
-            tensors.append(_embed(towers, text, fitting, lengths))
+            tensors.append(_embed(encoder, text, fitting, lengths))
             yield
         write_shard(folder, rows, _stack(tensors))
 
 
 def _embed(
-    towers: TextTowers, text: str, fitting: Sequence[int], lengths: Iterable[int]
+    encoder: FeatureEncoder, text: str, fitting: Sequence[int], lengths: Iterable[int]
 ) -> dict[str, Tensor]:
-    found = {length: embed_caption(towers, text, length) for length in fitting}
+    found = {length: encoder.caption(text, length) for length in fitting}
     any_of_them = found[fitting[0]]
     tensors = any_of_them._asdict()
     width = tensors.pop("t5").shape[1]

@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import TypeAlias
 
 import torch
-from diffusers import AutoencoderKLWan
 
 from contentv.base.errors import ContentVError, WorldError
 from contentv.data.buckets import bucket_name
 from contentv.data.media import read_clips
 from contentv.encoding.ahead import ahead
-from contentv.encoding.clips import encode_frames, middle
+from contentv.encoding.clips import middle
+from contentv.encoding.encoder import FeatureEncoder
 from contentv.encoding.store import Row, write_shard
 from contentv.encoding.views import View
 from contentv.models.vae import Posterior
 
-OpenVae: TypeAlias = Callable[[int], AutoencoderKLWan]
-"""Gives the autoencoder to worker 0, 1, ...; can be sent to another process."""
+OpenEncoder: TypeAlias = Callable[[int], FeatureEncoder]
+"""Gives the encoder of clips to worker 0, 1, ...; can be sent to another process."""
 
 _DECODED_AHEAD = 3
 
 
 def encode_views(
-    vae: AutoencoderKLWan, root: Path, folder: Path, jobs: Sequence[Sequence[View]]
+    encoder: FeatureEncoder, root: Path, folder: Path, jobs: Sequence[Sequence[View]]
 ) -> Iterator[bool]:
     """Make a shard of each job; says of each view, as it is done, whether it could be read."""
     shown = [(view.clip, view.fit, middle(view.start)) for views in jobs for view in views]
@@ -40,14 +40,18 @@ def encode_views(
                 found = next(decoded)
                 fault = str(found) if isinstance(found, ContentVError) else ""
                 if not isinstance(found, ContentVError):
-                    posteriors.append(encode_frames(vae, found))
+                    posteriors.append(encoder.clip(found))
                 rows.append(Row(view.key, view.clip.id, bucket_name(view.fit.bucket), fault))
                 yield not fault
             write_shard(folder, rows, _stack(posteriors))
 
 
 def encode_in_processes(
-    open_vae: OpenVae, root: Path, folder: Path, jobs: Sequence[Sequence[View]], workers: int
+    open_encoder: OpenEncoder,
+    root: Path,
+    folder: Path,
+    jobs: Sequence[Sequence[View]],
+    workers: int,
 ) -> Iterator[bool]:
     """As `encode_views`, in so many processes of one thread each; the shards are the same.
 
@@ -59,7 +63,7 @@ def encode_in_processes(
         for number in range(min(workers, len(jobs))):
             receiver, sender = context.Pipe(duplex=False)
             own = jobs[number::workers]
-            given = {"open_vae": open_vae, "root": root, "folder": folder, "jobs": own}
+            given = {"open_encoder": open_encoder, "root": root, "folder": folder, "jobs": own}
             process = context.Process(
                 target=_work, args=(sender, number), kwargs=given, daemon=True
             )
@@ -98,7 +102,7 @@ def _work(
     sender: Connection,
     number: int,
     *,
-    open_vae: OpenVae,
+    open_encoder: OpenEncoder,
     root: Path,
     folder: Path,
     jobs: Sequence[Sequence[View]],
@@ -109,7 +113,7 @@ def _work(
     # A pipe without a reader: the first process is gone, and with it the command.
     with contextlib.suppress(BrokenPipeError):
         try:
-            for readable in encode_views(open_vae(number), root, folder, jobs):
+            for readable in encode_views(open_encoder(number), root, folder, jobs):
                 sender.send(readable)
         except ContentVError as error:
             sender.send(str(error))

@@ -24,10 +24,9 @@ from contentv.recipes.buckets import bucket_config
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import AutoencoderKLWan
 
+    from contentv.encoding.encoder import FeatureEncoder
     from contentv.encoding.verify import VerifyResult
-    from contentv.models.text import TextTowers
     from contentv.pipelines.embedding import EmbedResult
 
 
@@ -70,7 +69,9 @@ def _encode(config: EncodeConfig, model: Path, clips: Path) -> EncodeResult:
         config.out,
         listing,
         identity,
-        Encoders(partial(_open_vae, model, config.device), lambda: _open_towers(config, dtype)),
+        Encoders(
+            partial(_clip_encoder, model, config.device), lambda: _caption_encoder(config, dtype)
+        ),
         workers=config.workers,
         retry=config.retry,
     )
@@ -117,19 +118,22 @@ def _text_dtype(device: str | None) -> str:
     return str(default_dtype(pick_device(device)))
 
 
-def _open_vae(model: Path, device: str | None, worker: int) -> "AutoencoderKLWan":
+def _clip_encoder(model: Path, device: str | None, worker: int) -> "FeatureEncoder":
+    from contentv.encoding.encoder import FeatureEncoder
     from contentv.pipelines.parts import load_vae
 
-    return load_vae(model, _device(device, worker))
+    return FeatureEncoder(load_vae(model, _device(device, worker)))
 
 
-def _open_towers(config: EncodeConfig, dtype: str) -> "TextTowers":
+def _caption_encoder(config: EncodeConfig, dtype: str) -> "FeatureEncoder":
     import torch
 
+    from contentv.encoding.encoder import FeatureEncoder
     from contentv.pipelines.parts import load_towers
 
     form = getattr(torch, dtype.removeprefix("torch."))
-    return load_towers(locate_model(config.model), form, _device(config.device, 0))
+    device = _device(config.device, 0)
+    return FeatureEncoder(towers=load_towers(locate_model(config.model), form, device))
 
 
 def _device(name: str | None, worker: int) -> "torch.device":

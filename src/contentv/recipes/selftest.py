@@ -13,7 +13,7 @@ from contentv.data.batch import LatentBatch
 from contentv.data.features import load_shards
 from contentv.data.toylatents import LatentBatches, LatentPhase, ToyCaptions
 from contentv.data.toyset import CLIP_FRAMES
-from contentv.encoding.encoder import FeatureEncoder, encode_toyworld, latent_statistics
+from contentv.encoding.toyworld import ToyEncoder, encode_toyworld, latent_statistics
 from contentv.models.zoo import TEXT_LENGTHS, tiny_autoencoder, tiny_text_towers, tiny_transformer
 from contentv.toyworld.captions import vocabulary
 from contentv.training.config import OptimizerConfig, RunOptions, StageConfig
@@ -67,7 +67,7 @@ def selftest(device: torch.device) -> SelftestResult:
 def _one_clip(folder: Path, device: torch.device) -> LatentBatch:
     """Four times the first toy clip, each with its own noise."""
     torch.manual_seed(0)
-    encoder = FeatureEncoder(tiny_autoencoder().to(device).eval())
+    encoder = ToyEncoder(tiny_autoencoder().to(device).eval())
     for _ in encode_toyworld(encoder, folder, clips=1, frames=CLIP_FRAMES, seed=0):
         pass
     features = load_shards(folder, encoder=encoder.identity)

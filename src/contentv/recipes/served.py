@@ -12,6 +12,7 @@ from contentv.data.standins import StandInFile
 from contentv.encoding.captions import CaptionEncoder
 from contentv.encoding.clips import ClipEncoder
 from contentv.encoding.config import ServeConfig
+from contentv.encoding.encoder import FeatureEncoder
 from contentv.encoding.offers import Offer
 from contentv.encoding.wire import Ticket
 from contentv.pipelines.folder import check_folder, read_defaults
@@ -45,9 +46,10 @@ def open_stages(config: ServeConfig, latents: Path) -> list[Served]:
     names = list(recipe.stages) if config.stage is None else [config.stage]
     stages = {name: recipe.stage(name) for name in names}
     listing = load_dataset(config.clips, config.root, cache=config.cache, workers=config.workers)
-    clips = ClipEncoder(load_vae(model, device), listing.root, latents)
     towers = load_towers(model, default_dtype(device), device)
-    captions = CaptionEncoder(towers, text_lengths=defaults.text_lengths)
+    encoder = FeatureEncoder(load_vae(model, device), towers)
+    clips = ClipEncoder(encoder, listing.root, latents)
+    captions = CaptionEncoder(encoder, text_lengths=defaults.text_lengths)
     record = StandInFile(config.cache / "stand_ins.jsonl")
     size, length = transformer_size(model), text_tokens(model, defaults)
     served = []

@@ -16,6 +16,7 @@ from contentv.data.source import FeatureSource
 from contentv.data.standins import Record
 from contentv.encoding.captions import CaptionEncoder
 from contentv.encoding.clips import ClipEncoder
+from contentv.encoding.encoder import FeatureEncoder
 from contentv.encoding.identity import TextIdentity, read_identity
 from contentv.encoding.stored import StoredCaptions, StoredClips
 from contentv.models.cost import TransformerSize, model_flops
@@ -43,12 +44,13 @@ def local_source(
 
     Latents are kept in the folder `cache`, which processes may share.
     """
+    encoder = FeatureEncoder(pipeline.vae, pipeline.text_towers())
     return PlannedBatches(
         data.plan,
         data.listing.clips,
         data.buckets,
-        ClipEncoder(pipeline.vae, data.listing.root, cache),
-        CaptionEncoder(pipeline.text_towers(), text_lengths=text_lengths),
+        ClipEncoder(encoder, data.listing.root, cache),
+        CaptionEncoder(encoder, text_lengths=text_lengths),
         sampling,
         record,
         group,

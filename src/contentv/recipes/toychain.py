@@ -10,10 +10,10 @@ from contentv.base.errors import UserError
 from contentv.base.progress import progress
 from contentv.data.toyset import CLIP_FRAMES
 from contentv.distributed import checkpoint
-from contentv.encoding.encoder import (
+from contentv.encoding.toyworld import (
     GROUP_CLIPS,
     SHARD_CLIPS,
-    FeatureEncoder,
+    ToyEncoder,
     encode_toyworld,
     shard_name,
 )
@@ -106,7 +106,7 @@ def _encoding(run: ToyRun, name: str, *, frames: int, worker: int, workers: int)
 
     def encode() -> None:
         network = toy_autoencoder(run, vae).to(run.compute.device)
-        encoder = FeatureEncoder(network, compiled=run.compute.compiled)
+        encoder = ToyEncoder(network, compiled=run.compute.compiled)
         made = encode_toyworld(
             encoder, folder, clips=clips, frames=frames, seed=run.recipe.seed,
             worker=worker, workers=workers,

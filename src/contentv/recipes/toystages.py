@@ -18,7 +18,7 @@ from contentv.data.toylatents import LatentBatches, ToyCaptions
 from contentv.data.toyset import CLIP_FRAMES, ToyVideoBatches
 from contentv.distributed import checkpoint
 from contentv.encoding.embedded import EmbeddedBatches
-from contentv.encoding.encoder import FeatureEncoder, latent_statistics
+from contentv.encoding.toyworld import ToyEncoder, latent_statistics
 from contentv.models.text import TextTowers
 from contentv.models.transformer import ContentVTransformer3DModel
 from contentv.models.zoo import TEXT_LENGTHS, tiny_autoencoder, tiny_text_towers, tiny_transformer
@@ -210,7 +210,7 @@ def num_scenes(run: ToyRun, frames: int) -> int:
 
 def _features(run: ToyRun, vae: AutoencoderKLWan, frames: int) -> Features:
     folder = features_folder(run, frames)
-    features = load_shards(folder, encoder=FeatureEncoder(vae).identity)
+    features = load_shards(folder, encoder=ToyEncoder(vae).identity)
     expected = num_scenes(run, frames)
     if len(features) != expected:
         raise UserError(

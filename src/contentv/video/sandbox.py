@@ -7,17 +7,22 @@ one on its address space, and whatever happens to it becomes one WorldError here
 import contextlib
 import importlib
 import json
+import math
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from contentv.base.errors import WorldError
+from contentv.base.errors import MediaError, WorldError
 from contentv.base.types import Frame
+
+Item: TypeAlias = tuple[NDArray[np.uint8], dict[str, Any]] | dict[str, Any]
+"""What a child may yield: bytes of any shape with what is to be known of them, or plain values."""
 
 _START = (
     "import sys; sys.path.append(sys.argv[1]); from contentv.video.sandbox import child; child()"
@@ -47,7 +52,7 @@ def frames_from_child(
             assert process.stdout is not None
             yield from _receive(process.stdout, max_pixels)
         except EOFError as error:
-            raise WorldError(_cause_of_death(process, late, seconds, memory)) from error
+            raise _cause_of_death(process, late, seconds, memory) from error
         finally:
             watchdog.cancel()
             process.kill()
@@ -73,7 +78,7 @@ def values_from_child(
             if "error" in line:
                 raise WorldError(str(line["error"]))
         except EOFError as error:
-            raise WorldError(_cause_of_death(process, late, seconds, memory)) from error
+            raise _cause_of_death(process, late, seconds, memory) from error
         finally:
             process.kill()
 
@@ -101,7 +106,33 @@ def clips_from_child(
                 yield clip
                 clip = _in_time(receive, process, late, seconds)
         except EOFError as error:
-            raise WorldError(_cause_of_death(process, late, seconds, memory)) from error
+            raise _cause_of_death(process, late, seconds, memory) from error
+        finally:
+            process.kill()
+
+
+def arrays_from_child(
+    target: str, arguments: dict[str, Any], *, seconds: float, memory: int, max_bytes: int
+) -> Iterator[Item]:
+    """Yield the arrays with their notes, and the plain dicts, that `target` yields in a child.
+
+    `max_bytes` and `seconds` are for each of them, the start of the child aside; time the caller
+    takes is not counted. MediaError when the child raises one, hangs, dies or sends too much.
+    """
+    command = _command(target, arguments, memory)
+    late = threading.Event()
+
+    def receive(stream: IO[bytes]) -> Item | None:
+        return _receive_item(stream, max_bytes)
+
+    with _started(command) as process:
+        try:
+            item = _in_time(receive, process, late, seconds + _START_SECONDS)
+            while item is not None:
+                yield item
+                item = _in_time(receive, process, late, seconds)
+        except EOFError as error:
+            raise _cause_of_death(process, late, seconds, memory) from error
         finally:
             process.kill()
 
@@ -134,7 +165,7 @@ def _started(command: list[str]) -> "subprocess.Popen[bytes]":
     )
 
 
-def _send(items: Iterator[tuple[Frame, float] | dict[str, Any]]) -> None:
+def _send(items: Iterator[tuple[Frame, float] | Item]) -> None:
     output = sys.stdout.buffer
     try:
         for item in items:
@@ -142,14 +173,16 @@ def _send(items: Iterator[tuple[Frame, float] | dict[str, Any]]) -> None:
                 _send_line(output, {"value": item})
                 output.flush()
                 continue
-            frame, number = item
+            frame, note = item
+            height, width = frame.shape[:2]
+            head = {"height": height, "width": width, "number": note}
             _send_line(
-                output, {"height": frame.shape[0], "width": frame.shape[1], "number": number}
+                output, {"shape": frame.shape, "note": note} if isinstance(note, dict) else head
             )
             output.write(frame.tobytes())
         _send_line(output, {"end": True})
     except WorldError as error:
-        _send_line(output, {"error": str(error)})
+        _send_line(output, {"error": str(error), "cause": getattr(error, "cause", "corrupt")})
     output.flush()
 
 
@@ -175,6 +208,24 @@ def _receive_clip(stream: IO[bytes], max_pixels: int) -> list[Frame] | str | Non
         frames.append(_receive_frame(stream, head, max_pixels - pixels, max_pixels))
         pixels += frames[-1].shape[0] * frames[-1].shape[1]
     return str(head["value"]["fault"]) or frames
+
+
+def _receive_item(stream: IO[bytes], max_bytes: int) -> Item | None:
+    head = _receive_line(stream)
+    if head.get("end"):
+        return None
+    if "error" in head:
+        raise MediaError(str(head["error"]), str(head["cause"]))
+    if "value" in head:
+        return dict(head["value"])
+    shape = [int(side) for side in head["shape"]]
+    size = math.prod(shape)
+    if min(shape) < 1 or size > max_bytes:
+        raise MediaError(f"has pictures of more than {max_bytes} bytes", "unsupported")
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return np.frombuffer(data, np.uint8).reshape(shape), dict(head["note"])
 
 
 def _receive_frame(stream: IO[bytes], head: dict[str, Any], room: int, max_pixels: int) -> Frame:
@@ -220,13 +271,13 @@ def _stop(process: subprocess.Popen[bytes], late: threading.Event) -> None:
 
 def _cause_of_death(
     process: subprocess.Popen[bytes], late: threading.Event, seconds: float, memory: int
-) -> str:
+) -> MediaError:
     code = process.wait()
     if late.is_set():
-        return f"decoding took longer than {seconds:g} s and was stopped"
+        return MediaError(f"decoding took longer than {seconds:g} s and was stopped", "timeout")
     if code == _OUT_OF_MEMORY:
-        return f"decoding needs more than {memory / 2**30:g} GiB of memory"
-    return f"the decoder died (exit code {code})"
+        return MediaError(f"decoding needs more than {memory / 2**30:g} GiB of memory", "oom")
+    return MediaError(f"the decoder died (exit code {code})", "crash")
 
 
 def _limit_memory(memory: int) -> None:

@@ -11,6 +11,7 @@ from contentv.data.buckets import BucketConfig, Buckets, Fit
 from contentv.data.manifest import Clip
 from contentv.data.standins import UnreadableClipError
 from contentv.encoding.clips import ClipEncoder
+from contentv.encoding.encoder import FeatureEncoder
 from contentv.models.vae import encode, normalize
 from contentv.models.zoo import tiny_autoencoder
 from contentv.toyworld.dataset import sample
@@ -43,6 +44,10 @@ def rng() -> torch.Generator:
     return torch.Generator().manual_seed(3)
 
 
+def latents(vae: AutoencoderKLWan, root: Path, cache: str = "cache") -> ClipEncoder:
+    return ClipEncoder(FeatureEncoder(vae), root, root / cache)
+
+
 def files(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache").rglob("*.safetensors"))
 
@@ -50,7 +55,7 @@ def files(tmp_path: Path) -> list[Path]:
 def test_latents_are_the_pipelines_encoding_of_the_clips_frames(
     tmp_path: Path, clip: Clip, vae: AutoencoderKLWan
 ) -> None:
-    found = ClipEncoder(vae, tmp_path, tmp_path / "cache")(clip, fit(clip), 0.5, rng())
+    found = latents(vae, tmp_path)(clip, fit(clip), 0.5, rng())
     frames = read_video(tmp_path / "a.mp4").frames[6:11]
     with torch.no_grad():
         posterior = encode(vae, video_tensor(np.stack(list(frames))[None]))
@@ -63,13 +68,13 @@ def test_latents_are_the_pipelines_encoding_of_the_clips_frames(
 def test_a_clip_is_decoded_once_and_the_file_gives_the_same_bits(
     tmp_path: Path, clip: Clip, vae: AutoencoderKLWan
 ) -> None:
-    first = ClipEncoder(vae, tmp_path, tmp_path / "cache")(clip, fit(clip), 0.5, rng())
+    first = latents(vae, tmp_path)(clip, fit(clip), 0.5, rng())
     (tmp_path / "a.mp4").unlink()
-    again = ClipEncoder(vae, tmp_path, tmp_path / "cache")(clip, fit(clip), 0.5, rng())
+    again = latents(vae, tmp_path)(clip, fit(clip), 0.5, rng())
     assert torch.equal(first, again)
     assert len(files(tmp_path)) == 1
     with pytest.raises(UnreadableClipError):
-        ClipEncoder(vae, tmp_path, tmp_path / "cache")(clip, fit(clip), 0.0, rng())
+        latents(vae, tmp_path)(clip, fit(clip), 0.0, rng())
 
 
 def test_another_encoder_and_another_part_are_other_files(
@@ -78,14 +83,14 @@ def test_another_encoder_and_another_part_are_other_files(
     torch.manual_seed(1)
     another = tiny_autoencoder().eval()
     for network, start in ((vae, 0.0), (vae, 1.0), (another, 0.0), (vae, 1.0)):
-        ClipEncoder(network, tmp_path, tmp_path / "cache")(clip, fit(clip), start, rng())
+        latents(network, tmp_path)(clip, fit(clip), start, rng())
     assert len(files(tmp_path)) == 3
 
 
 def test_a_damaged_file_of_latents_is_made_again(
     tmp_path: Path, clip: Clip, vae: AutoencoderKLWan, caplog: pytest.LogCaptureFixture
 ) -> None:
-    encoder = ClipEncoder(vae, tmp_path, tmp_path / "cache")
+    encoder = latents(vae, tmp_path)
     first = encoder(clip, fit(clip), 0.0, rng())
     (path,) = files(tmp_path)
     path.write_bytes(path.read_bytes()[:-7])
@@ -98,8 +103,8 @@ def test_a_clip_that_cannot_be_read_is_not_a_disk_that_cannot_be_written(
 ) -> None:
     (tmp_path / "cache").write_text("in the way")
     with pytest.raises(WorldError, match="cannot write") as caught:
-        ClipEncoder(vae, tmp_path, tmp_path / "cache")(clip, fit(clip), 0.0, rng())
+        latents(vae, tmp_path)(clip, fit(clip), 0.0, rng())
     assert not isinstance(caught.value, UnreadableClipError)
     (tmp_path / "a.mp4").write_bytes(b"nothing")
     with pytest.raises(UnreadableClipError, match=r"^a: "):
-        ClipEncoder(vae, tmp_path, tmp_path / "elsewhere")(clip, fit(clip), 0.0, rng())
+        latents(vae, tmp_path, "elsewhere")(clip, fit(clip), 0.0, rng())

@@ -3,6 +3,7 @@ import torch
 from builders import VOCABULARY, random_transformer
 from contentv.data.batch import FeatureBatch, LatentBatch
 from contentv.encoding.captions import CaptionEncoder
+from contentv.encoding.encoder import FeatureEncoder
 from contentv.models.zoo import TEXT_LENGTHS, tiny_text_towers
 from contentv.training.objectives.flow_matching import FlowMatchingObjective
 from contentv.training.objectives.frozen_text import FrozenTextObjective
@@ -15,7 +16,7 @@ def test_the_loss_is_that_of_training_with_the_towers() -> None:
     transformer, towers = random_transformer(1), tiny_text_towers(VOCABULARY)
     together = FlowMatchingObjective(transformer, towers, text_lengths=TEXT_LENGTHS)
     together.networks.eval()
-    embed = CaptionEncoder(towers, text_lengths=TEXT_LENGTHS)
+    embed = CaptionEncoder(FeatureEncoder(towers=towers), text_lengths=TEXT_LENGTHS)
     frozen = FrozenTextObjective(transformer, networks=transformer)
     rng = torch.Generator().manual_seed(1)
     latents, noise = (torch.randn(2, 16, 2, 4, 4, generator=rng) for _ in range(2))

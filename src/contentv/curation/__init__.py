@@ -1,0 +1,1 @@
+"""Curation: from raw footage to clips whose every rejection can be explained."""

@@ -1,0 +1,1 @@
+"""Settings of the curation steps: everything that a score depends on. Imports nothing heavy."""
