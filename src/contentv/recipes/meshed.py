@@ -1,7 +1,7 @@
 """One stage of a recipe, trained by all processes of a mesh."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +151,7 @@ def _source(
         group=group,
         groups=groups,
     )
-    with closing(remote):
+    with remote:
         yield remote
 
 

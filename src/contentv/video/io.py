@@ -22,7 +22,7 @@ from contentv.base.types import Frame, Frames
 from contentv.video.sandbox import frames_from_child
 from contentv.video.transforms import enlarge
 
-_ENCODER: Final = "libx264"
+ENCODER: Final = "libx264"
 # Constant quality 12 cannot be told from the original by eye. The number of threads is fixed
 # because the bytes that x264 writes depend on it.
 _MP4_OPTIONS = {"crf": "12", "preset": "medium", "threads": "4"}
@@ -111,18 +111,20 @@ def decode(path: str, max_frames: int, max_pixels: int) -> Iterator[tuple[Frame,
         raise WorldError(f"cannot be decoded ({error.strerror})") from error
 
 
-def open_video(file: BinaryIO) -> InputContainer:
+def open_video(file: BinaryIO, *, tolerant: bool = False) -> InputContainer:
     """Open the video in a stranger's file, which stays the caller's; FFmpegError when it is none.
 
     An open file instead of a name, and a list of containers without play lists: so nothing in the
-    name or the file can point to the network or to another file.
+    name or the file can point to the network or to another file. `tolerant` makes up missing time
+    stamps and ignores damaged ones.
     """
-    return av.open(file, "r", options={"format_whitelist": _CONTAINERS})
+    lenient = {"fflags": "+genpts+igndts"} if tolerant else {}
+    return av.open(file, "r", options={"format_whitelist": _CONTAINERS, **lenient})
 
 
 def has_encoder() -> bool:
     """Say whether this PyAV can write H.264."""
-    return _ENCODER in av.codecs_available
+    return ENCODER in av.codecs_available
 
 
 def _collect(decoded: Iterator[tuple[Frame, float]]) -> Clip:
@@ -173,20 +175,16 @@ def _prepare(frames: Iterable[Frame], scale: int, fps: int) -> Iterator[av.Video
 
 def _write_mp4(path: Path, frames: Iterator[av.VideoFrame]) -> int:
     if not has_encoder():
-        raise WorldError(
-            f"this PyAV has no {_ENCODER}: `pip install --force-reinstall av`, or .gif"
-        )
+        raise WorldError(f"this PyAV has no {ENCODER}: `pip install --force-reinstall av`, or .gif")
     first = next(frames)
     if first.width % 2 or first.height % 2:
         raise UserError(
             f"{first.height}x{first.width}: H.264 needs even sides; use .gif or scale 2"
         )
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream(_ENCODER, rate=_rate(first), options=_MP4_OPTIONS)
-        colors = stream.codec_context
-        colors.color_range, colors.colorspace = ColorRange.MPEG, Colorspace.ITU709
-        colors.color_primaries, colors.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        return _encode(container, stream, "yuv420p", map(_to_yuv, chain([first], frames)))
+        stream = container.add_stream(ENCODER, rate=_rate(first), options=_MP4_OPTIONS)
+        tag_colours(stream)
+        return _encode(container, stream, "yuv420p", map(to_yuv, chain([first], frames)))
 
 
 def _write_gif(path: Path, frames: Iterator[av.VideoFrame]) -> int:
@@ -239,7 +237,15 @@ def _rate(frame: av.VideoFrame) -> Fraction:
     return 1 / frame.time_base
 
 
-def _to_yuv(frame: av.VideoFrame) -> av.VideoFrame:
+def tag_colours(stream: VideoStream) -> None:
+    """Say in the file what `to_yuv` makes, so that players need not guess."""
+    colors = stream.codec_context
+    colors.color_range, colors.colorspace = ColorRange.MPEG, Colorspace.ITU709
+    colors.color_primaries, colors.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+
+
+def to_yuv(frame: av.VideoFrame) -> av.VideoFrame:
+    """RGB to what H.264 encodes."""
     return frame.reformat(
         format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
     )

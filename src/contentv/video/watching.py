@@ -78,11 +78,9 @@ _NO_VIDEO = {
 
 
 def _video(file: BinaryIO, max_pixels: int, tolerant: bool) -> Iterator[Item]:
-    with open_video(file) as container:
+    with open_video(file, tolerant=tolerant) as container:
         if not container.streams.video:
             raise MediaError("has no video in it", "unsupported")
-        if tolerant:
-            container.gen_pts = True
         stream = container.streams.video[0]
         if stream.width * stream.height > max_pixels:
             size = f"{stream.width}x{stream.height}"
@@ -142,7 +140,7 @@ class _View:
                     raise MediaError("changes its size midway", "unsupported")
                 yield frame
 
-    def _packets(self) -> Iterator[Packet]:
+    def _packets(self) -> Iterator[Packet[VideoStream]]:
         """What the demuxer gives until it fails; with nothing seen before, that is the video's."""
         try:
             yield from self.container.demux(self.stream)
