@@ -140,7 +140,7 @@ class _View:
                     raise MediaError("changes its size midway", "unsupported")
                 yield frame
 
-    def _packets(self) -> Iterator[Packet[VideoStream]]:
+    def _packets(self) -> "Iterator[Packet[VideoStream]]":
         """What the demuxer gives until it fails; with nothing seen before, that is the video's."""
         try:
             yield from self.container.demux(self.stream)
