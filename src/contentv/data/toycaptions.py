@@ -51,7 +51,7 @@ class ToyCaptionBatches:
 
     def _draw(self, step: int, slot: int, *, is_long: bool) -> Caption:
         rng = numpy_generator(self.seed, self.stage, step, slot)
-        return caption(sample_scene(rng, split="train"), rng, long=is_long)
+        return caption(sample_scene(rng, split="train").facts, rng, long=is_long)
 
 
 def _places(facts: dict[str, str]) -> list[int]:

@@ -66,7 +66,7 @@ class ToyCaptions:
 
     def __call__(self, index: int, long: bool, rng: np.random.Generator) -> str:
         """Describe scene `index`."""
-        return caption(scene_at(self.seed, index), rng, long=long).text
+        return caption(scene_at(self.seed, index).facts, rng, long=long).text
 
 
 @dataclass(frozen=True)

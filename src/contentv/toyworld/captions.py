@@ -1,15 +1,18 @@
-"""Scene → a short or a long caption, together with the facts that the caption states."""
+"""Facts of a scene → a short or a long caption, together with those that the caption states."""
 
 from dataclasses import dataclass
 from string import Formatter
+from typing import TypeAlias
 
 import numpy as np
 
 from contentv.toyworld import words
 from contentv.toyworld.parsing import parse
-from contentv.toyworld.scene import DIRECTIONS, Scene
+from contentv.toyworld.scene import DIRECTIONS
 
 __all__ = ["Caption", "caption", "parse", "vocabulary"]
+
+Facts: TypeAlias = dict[str, str]
 
 MAX_SHORT_WORDS = 14
 COMMON = 0.65  # how often a fact is said by its first phrase
@@ -20,16 +23,16 @@ class Caption:
     """A text, all lower case, and those of `Scene.facts` that it states: `parse(text) == facts`."""
 
     text: str
-    facts: dict[str, str]
+    facts: Facts
 
 
-def caption(scene: Scene, rng: np.random.Generator, *, long: bool) -> Caption:
-    """Describe a scene.
+def caption(facts: Facts, rng: np.random.Generator, *, long: bool) -> Caption:
+    """Describe a scene by its facts (`Scene.facts`, or as the oracle read them).
 
     Short: at most 14 words, no punctuation; object, colour and what happens, size and background
     now and then, style unless it is flat. Long: 60 to 100 words in sentences, every fact.
     """
-    return _long(scene, rng) if long else _short(scene, rng)
+    return _long(facts, rng) if long else _short(facts, rng)
 
 
 def vocabulary() -> frozenset[str]:
@@ -48,12 +51,12 @@ def vocabulary() -> frozenset[str]:
 class _Writer(dict[str, str]):
     """Fills a template's slots for one scene and remembers which facts it has said."""
 
-    def __init__(self, scene: Scene, rng: np.random.Generator, *, size: bool) -> None:
+    def __init__(self, truth: Facts, rng: np.random.Generator, *, size: bool) -> None:
         super().__init__()
-        self.truth = scene.facts
+        self.truth = truth
         self.rng = rng
-        self.facts: dict[str, str] = {}
-        self._size = size and "size" in scene.facts
+        self.facts: Facts = {}
+        self._size = size and "size" in truth
 
     def write(self, template: str) -> str:
         return _with_articles(template.format_map(self))
@@ -107,8 +110,7 @@ def _with_articles(text: str) -> str:
     )
 
 
-def _template(scene: Scene, rng: np.random.Generator) -> str:
-    facts = scene.facts
+def _template(facts: Facts, rng: np.random.Generator) -> str:
     motion = facts["motion"]
     if "shape2" in facts:
         family = "two"
@@ -122,11 +124,11 @@ def _template(scene: Scene, rng: np.random.Generator) -> str:
     return options[rng.integers(len(options))]
 
 
-def _short(scene: Scene, rng: np.random.Generator) -> Caption:
+def _short(truth: Facts, rng: np.random.Generator) -> Caption:
     size, ground = rng.random() < 0.4, rng.random() < 0.5
     terse = rng.random() < 0.35
     while True:
-        text, facts = _sentence(scene, rng, size=size, ground=ground)
+        text, facts = _sentence(truth, rng, size=size, ground=ground)
         if terse:
             text = " ".join(word for word in text.split() if word not in ("a", "an"))
         if len(text.split()) <= MAX_SHORT_WORDS:
@@ -134,30 +136,29 @@ def _short(scene: Scene, rng: np.random.Generator) -> Caption:
 
 
 def _sentence(
-    scene: Scene, rng: np.random.Generator, *, size: bool, ground: bool
-) -> tuple[str, dict[str, str]]:
-    writer = _Writer(scene, rng, size=size)
-    text = writer.write(_template(scene, rng))
+    truth: Facts, rng: np.random.Generator, *, size: bool, ground: bool
+) -> tuple[str, Facts]:
+    writer = _Writer(truth, rng, size=size)
+    text = writer.write(_template(truth, rng))
     if ground:
         text += " " + writer.write(choose(rng, words.GROUNDS))
     return text, writer.facts
 
 
-def _long(scene: Scene, rng: np.random.Generator) -> Caption:
+def _long(truth: Facts, rng: np.random.Generator) -> Caption:
     size, ground = rng.random() < 0.5, rng.random() < 0.5
-    text, said = _sentence(scene, rng, size=size, ground=ground)
-    details = words.PAIR_DETAILS if "shape2" in scene.facts else words.DETAILS
-    unsaid = [fact for fact in details if fact in scene.facts and fact not in said]
-    writer = _Writer(scene, rng, size=False)
+    text, said = _sentence(truth, rng, size=size, ground=ground)
+    details = words.PAIR_DETAILS if "shape2" in truth else words.DETAILS
+    unsaid = [fact for fact in details if fact in truth and fact not in said]
+    writer = _Writer(truth, rng, size=False)
     writer.facts |= said
     sentences = [writer.write(choose(rng, details[fact])) for fact in unsaid]
-    facts = {**scene.facts}
     wanted = int(rng.integers(62, 89)) - len(" ".join([text, *sentences]).split())
     asides = _asides(rng, wanted)
     opening = [asides.pop()] if rng.random() < 0.3 else []
     order = rng.permutation(len(sentences) + len(asides))
     rest = [[*sentences, *asides][place] for place in order]
-    return Caption(". ".join([*opening, text, *rest]) + ".", facts)
+    return Caption(". ".join([*opening, text, *rest]) + ".", dict(truth))
 
 
 def _asides(rng: np.random.Generator, num_words: int) -> list[str]:

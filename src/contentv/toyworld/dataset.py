@@ -34,7 +34,7 @@ def sample(seed: int, index: int, *, split: Split = "train") -> Sample:
     # One stream each: a change of the captions' wording leaves the scenes as they were.
     scene = scene_at(seed, index, split=split)
     short, long = (
-        caption(scene, numpy_generator(f"toyworld {name}", seed, split, index), long=name == "long")
-        for name in ("short", "long")
+        caption(scene.facts, numpy_generator(f"toyworld {name}", seed, split, index), long=is_long)
+        for name, is_long in (("short", False), ("long", True))
     )
     return Sample(scene, short, long)
