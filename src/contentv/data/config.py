@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from contentv.base.config import Argument, Config
+from contentv.base.options import FileWorkers, Root
 from contentv.data.buckets import BucketConfig
 
 
@@ -53,9 +54,7 @@ class CheckConfig(BucketConfig):
     path: Annotated[Path, Argument(positional=True, metavar="PATH")] = Field(
         description="a folder, or the file that describes the data set"
     )
-    root: Annotated[Path | None, Argument(default="the table's own")] = Field(
-        None, description="folder that paths in a table or manifest start from"
-    )
+    root: Root = None
     batch_size: int = Field(
         1, ge=1, description="clips of the largest bucket at once; the others cost the same"
     )
@@ -63,9 +62,7 @@ class CheckConfig(BucketConfig):
     width: int = Field(
         2432, ge=1, description="channels of the transformer, which batch sizes depend on"
     )
-    workers: Annotated[int, Argument(default="0: one a processor")] = Field(
-        0, ge=0, le=1024, description="files measured at the same time"
-    )
+    workers: FileWorkers = 0
     show: int = Field(20, ge=0, description="clips to print, dropped ones first")
     out: Annotated[Path | None, Argument(default="NAME_check")] = Field(
         None, description="folder for the rows, the summary and the measured manifest"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Kind = Literal["video", "picture"]
 
 MANIFEST_NAME = "manifest.parquet"
+TEST_MARK = "test:"
+"""Begins the names of captioners whose texts mean nothing: no training without being told to."""
+
 _VERSION = b"1"
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
@@ -29,7 +32,8 @@ class Clip:
     `path` is relative to the data folder; in a tar file the clip is the `length` bytes from
     `offset` on (0 bytes: the whole file). `start` and `frames` count frames of the file; a picture
     has one frame at 0 fps. `stamp` says which state of the file was measured, empty: not said.
-    A `fault` says why the clip cannot be used; its numbers may then be 0.
+    A `fault` says why the clip cannot be used; its numbers may then be 0. `captioner` is who wrote
+    the captions, empty: not said.
     """
 
     id: str
@@ -47,6 +51,7 @@ class Clip:
     length: int = 0
     stamp: str = ""
     fault: str = ""
+    captioner: str = ""
 
     @property
     def duration(self) -> float:

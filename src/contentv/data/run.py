@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contentv.base.errors import ContentVError
+from contentv.base.errors import ContentVError, UserError
 from contentv.base.files import atomic_path, write_json
 from contentv.base.log import get_logger
 from contentv.data.batching import batch_sizes, transformer_cost
@@ -14,7 +14,7 @@ from contentv.data.check import Check, judge
 from contentv.data.config import CheckConfig
 from contentv.data.entries import Listing
 from contentv.data.layouts import read_dataset
-from contentv.data.manifest import MANIFEST_NAME, Clip, read_manifest, write_manifest
+from contentv.data.manifest import MANIFEST_NAME, TEST_MARK, Clip, read_manifest, write_manifest
 from contentv.data.probing import measure_clips
 
 _CLIPS_FILE, _SUMMARY_FILE = "clips.jsonl", "summary.json"
@@ -54,7 +54,9 @@ class CheckResult:
 def run(config: CheckConfig) -> CheckResult:
     """Read a data set's layout, measure its clips and judge each; write rows, summary, manifest."""
     out = config.out or Path(f"{config.path.resolve().stem}_check")
-    listing = load_dataset(config.path, config.root, cache=out, workers=config.workers)
+    listing = load_dataset(
+        config.path, config.root, cache=out, workers=config.workers, test_captions=True
+    )
     buckets = Buckets(config)
     cost = transformer_cost(config.width)
     sizes = batch_sizes(
@@ -68,12 +70,17 @@ def run(config: CheckConfig) -> CheckResult:
     return CheckResult(check, out, config.show)
 
 
-def load_dataset(path: Path, root: Path | None, *, cache: Path, workers: int) -> Listing:
+def load_dataset(
+    path: Path, root: Path | None, *, cache: Path, workers: int, test_captions: bool = False
+) -> Listing:
     """List a data set's clips with their sizes; what is measured is kept as `cache`/manifest.
 
-    The next call measures only files that are new or have changed.
+    The next call measures only files that are new or have changed. UserError for captions of models
+    that are only for tests, unless `test_captions`.
     """
     listing = read_dataset(path, root)
+    if not test_captions:
+        _refuse_test_captions(path, listing)
     store = cache / MANIFEST_NAME
 
     def save(clips: list[Clip]) -> None:
@@ -88,6 +95,14 @@ def load_dataset(path: Path, root: Path | None, *, cache: Path, workers: int) ->
     )
     save(clips)
     return replace(listing, clips=clips)
+
+
+def _refuse_test_captions(path: Path, listing: Listing) -> None:
+    meaningless = [clip for clip in listing.clips if clip.captioner.startswith(TEST_MARK)]
+    if meaningless:
+        count, by = len(meaningless), meaningless[0].captioner
+        way = "caption them with another model, or give --test-captions"
+        raise UserError(f"{path}: {count} clips have captions by {by}, which mean nothing; {way}")
 
 
 def _remembered(store: Path) -> list[Clip]:

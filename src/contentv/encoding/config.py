@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 
 from contentv.base.config import Argument, Config
+from contentv.base.options import Device, FileWorkers, Root, TestCaptions
 
 
 class EncodeConfig(Config):
@@ -42,12 +43,11 @@ class EncodeConfig(Config):
     windows: int = Field(
         1, ge=1, le=1000, description="parts in which a clip longer than its bucket is seen"
     )
-    root: Annotated[Path | None, Argument(default="the table's own")] = Field(
-        None, description="folder that paths in a table or manifest start from"
-    )
+    root: Root = None
+    test_captions: TestCaptions = False
     workers: int = Field(1, ge=1, le=1024, description="processes that encode, one thread each")
     retry: bool = Field(False, description="try clips again that could not be read before")
-    device: str | None = Field(None, description="where to compute (default: the best there is)")
+    device: Device = None
 
     @model_validator(mode="after")
     def _one_thing_to_do(self) -> Self:
@@ -91,13 +91,10 @@ class ServeConfig(Config):
     cache: Path = Field(
         Path("runs/serve"), description="folder for measured sizes and latents; may be shared"
     )
-    root: Annotated[Path | None, Argument(default="the table's own")] = Field(
-        None, description="folder that paths in a table or manifest start from"
-    )
-    workers: Annotated[int, Argument(default="0: one a processor")] = Field(
-        0, ge=0, le=1024, description="files measured at the same time"
-    )
-    device: str | None = Field(None, description="where to compute (default: the best there is)")
+    root: Root = None
+    test_captions: TestCaptions = False
+    workers: FileWorkers = 0
+    device: Device = None
     autotune: bool = Field(
         False, description="measure encoding here and say how many such devices feed --trainers"
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from contentv.base.config import Argument, Config
+from contentv.base.options import Device
 
 Suite = Literal["toybench", "autoencoder"]
 _FOLDERS_OWN = Argument(default="the model's own")
@@ -49,9 +50,7 @@ class EvaluateConfig(Config):
         None, description="folder for the report and the clips' rows"
     )
     offline: bool = Field(default=False, description="use only what is already on this machine")
-    device: Annotated[str | None, Argument(default="the best there is")] = Field(
-        None, description="where to compute"
-    )
+    device: Device = None
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None, Argument(default="by device")
     ] = Field(None, description="number format of the transformer and the text encoders")

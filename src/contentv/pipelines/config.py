@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from contentv.base.config import Argument, Config
+from contentv.base.options import Device
 
 Format = Literal["mp4", "gif", "png"]
 Offload = Literal["none", "model", "sequential"]
@@ -121,9 +122,7 @@ class GenerateConfig(SamplingConfig):
     batch_size: int = Field(1, ge=1, le=256, description="videos sampled at once")
     overwrite: bool = Field(default=False, description="make everything again, over what is there")
     offline: bool = Field(default=False, description="use only what is already on this machine")
-    device: Annotated[str | None, Argument(default="the best there is")] = Field(
-        None, description="where to compute"
-    )
+    device: Device = None
     offload: Offload = Field(
         "none", description="keep the parts that rest in main memory: slower, on smaller cards"
     )

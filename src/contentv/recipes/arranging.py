@@ -56,7 +56,13 @@ def list_clips(config: ChainConfig | FinetuneConfig, peers: Peers, products: Pat
     """The data set, measured by the first process, for all of them."""
 
     def measure() -> Sequence[object]:
-        found = load_dataset(config.data, config.root, cache=products, workers=config.workers)
+        found = load_dataset(
+            config.data,
+            config.root,
+            cache=products,
+            workers=config.workers,
+            test_captions=config.test_captions,
+        )
         return [found.layout, str(found.root), found.notes]
 
     layout, root, notes = by_first(peers, measure)

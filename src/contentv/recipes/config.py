@@ -1,15 +1,30 @@
 """Settings of `contentv train`, `contentv train finetune` and `contentv export`."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
 from contentv.base.config import Argument, Config
+from contentv.base.options import Device, FileWorkers, Root, TestCaptions
 from contentv.distributed.config import ParallelConfig
 from contentv.pipelines.config import SamplingConfig
 
 RecipeName = Literal["tiny", "smoke"]
+
+
+Accept: TypeAlias = Annotated[
+    bool,
+    Field(description="go on although settings changed that touch neither data nor network"),
+]
+DryRun: TypeAlias = Annotated[
+    bool, Field(description="build everything, say what would run, and make no step")
+]
+Wandb: TypeAlias = Annotated[
+    str | None,
+    Argument(default="none"),
+    Field(description="project of wandb to send curves to"),
+]
 
 
 class TrainConfig(Config):
@@ -33,23 +48,16 @@ class TrainConfig(Config):
     jobs: int = Field(
         1, ge=1, le=64, description="stages at the same time, in processes of their own"
     )
-    device: str | None = Field(None, description="where to compute (default: the best there is)")
+    device: Device = None
     compiled: bool = Field(
         True, description="train compiled networks: a slow start, then faster steps"
     )
-    accept: bool = Field(
-        False,
-        description="go on although settings changed that touch neither data nor network",
-    )
-    dry_run: bool = Field(
-        False, description="build everything, say what would run, and make no step"
-    )
+    accept: Accept = False
+    dry_run: DryRun = False
     selftest: bool = Field(
         False, description="learn one clip by heart: does training work on this machine?"
     )
-    wandb: Annotated[str | None, Argument(default="none")] = Field(
-        None, description="project of wandb to send curves to"
-    )
+    wandb: Wandb = None
 
     @model_validator(mode="after")
     def _one_thing_to_do(self) -> Self:
@@ -135,9 +143,8 @@ class FinetuneConfig(Config):
     windows: int = Field(
         1, ge=1, le=1000, description="parts in which a clip longer than its bucket is seen"
     )
-    root: Annotated[Path | None, Argument(default="the table's own")] = Field(
-        None, description="folder that paths in a table or manifest start from"
-    )
+    root: Root = None
+    test_captions: TestCaptions = False
     long_captions: float = Field(
         0.5, ge=0, le=1, description="share of long captions where a clip has both"
     )
@@ -159,20 +166,11 @@ class FinetuneConfig(Config):
     validation_prompts: Annotated[
         Path | None, Argument(metavar="FILE", default="captions of your first clips")
     ] = Field(None, description="what those videos show, as in `contentv generate --prompts`")
-    workers: Annotated[int, Argument(default="0: one a processor")] = Field(
-        0, ge=0, le=1024, description="files measured at the same time"
-    )
-    device: str | None = Field(None, description="where to compute (default: the best there is)")
-    accept: bool = Field(
-        False,
-        description="go on although settings changed that touch neither data nor network",
-    )
-    dry_run: bool = Field(
-        False, description="build everything, say what would run, and make no step"
-    )
-    wandb: Annotated[str | None, Argument(default="none")] = Field(
-        None, description="project of wandb to send curves to"
-    )
+    workers: FileWorkers = 0
+    device: Device = None
+    accept: Accept = False
+    dry_run: DryRun = False
+    wandb: Wandb = None
 
     @model_validator(mode="after")
     def _one_method(self) -> Self:
@@ -248,23 +246,13 @@ class ChainConfig(Config):
     tp: Annotated[int | None, Argument(default="1")] = Field(
         None, ge=1, description="processes that share the matrices of a block"
     )
-    root: Annotated[Path | None, Argument(default="the table's own")] = Field(
-        None, description="folder that paths in a table or manifest start from"
-    )
-    workers: Annotated[int, Argument(default="0: one a processor")] = Field(
-        0, ge=0, le=1024, description="files measured at the same time"
-    )
-    device: str | None = Field(None, description="where to compute (default: the best there is)")
-    accept: bool = Field(
-        False,
-        description="go on although settings changed that touch neither data nor network",
-    )
-    dry_run: bool = Field(
-        False, description="build everything, say what would run, and make no step"
-    )
-    wandb: Annotated[str | None, Argument(default="none")] = Field(
-        None, description="project of wandb to send curves to"
-    )
+    root: Root = None
+    test_captions: TestCaptions = False
+    workers: FileWorkers = 0
+    device: Device = None
+    accept: Accept = False
+    dry_run: DryRun = False
+    wandb: Wandb = None
 
     @model_validator(mode="after")
     def _one_choice_of_stages(self) -> Self:

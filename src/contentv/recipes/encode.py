@@ -61,7 +61,9 @@ def _encode(config: EncodeConfig, model: Path, clips: Path) -> EncodeResult:
         if before.text and identity.text:
             refuse_stale(config.out, before.text, identity.text)
     kept = identity.text or (before.text if before else None)
-    listing = load_dataset(clips, config.root, cache=config.out, workers=0)
+    listing = load_dataset(
+        clips, config.root, cache=config.out, workers=0, test_captions=config.test_captions
+    )
     if before is None or kept != before.text:
         write_identity(config.out, identity.model_copy(update={"text": kept}))
     dtype = identity.text.dtype if identity.text else ""

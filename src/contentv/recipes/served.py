@@ -45,7 +45,13 @@ def open_stages(config: ServeConfig, latents: Path) -> list[Served]:
     recipe, defaults = changed_recipe(CONTENTV_8B, config.plan), read_defaults(model)
     names = list(recipe.stages) if config.stage is None else [config.stage]
     stages = {name: recipe.stage(name) for name in names}
-    listing = load_dataset(config.clips, config.root, cache=config.cache, workers=config.workers)
+    listing = load_dataset(
+        config.clips,
+        config.root,
+        cache=config.cache,
+        workers=config.workers,
+        test_captions=config.test_captions,
+    )
     towers = load_towers(model, default_dtype(device), device)
     encoder = FeatureEncoder(load_vae(model, device), towers)
     clips = ClipEncoder(encoder, listing.root, latents)
