@@ -1,0 +1,70 @@
+"""What the verbs that make training data of a catalogue can be told. Imports nothing heavy."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from contentv.base.config import Argument, Config
+from contentv.base.options import Device
+from contentv.curation.questions import PolicyConfig
+
+
+class ExportConfig(PolicyConfig):
+    """Write the clips that a policy keeps, each cut to the frame, cropped and encoded anew.
+
+    With --virtual nothing is written but a table that points into the sources; clips that need a
+    crop, a turn or even time stamps are then left out, and counted. A policy with a bucket cuts
+    clips to the bucket's duration and shape, so that captions written later are of what training
+    shows. What is exported already stays; run again to go on.
+    """
+
+    out: Path = Field(Path("clips"), description="folder to write to")
+    virtual: bool = Field(False, description="point into the sources instead of copying")
+    root: Annotated[Path | None, Argument(default="folder that holds all sources")] = Field(
+        None, description="folder that a virtual table's paths start from"
+    )
+    workers: Annotated[int, Argument(default="0: one a processor")] = Field(
+        0, ge=0, le=1024, description="clips cut at the same time"
+    )
+    limit: Annotated[int | None, Argument(default="all")] = Field(
+        None, ge=1, description="clips to export, in the order of their rank or id"
+    )
+
+
+class CaptionConfig(Config):
+    """Write captions for exported clips: short and detailed ones of each, from what training shows.
+
+    The captioner is an OpenAI-compatible server, a Qwen2.5-VL folder, or `oracle` for footage of
+    the toy world. Texts that fail the checks (refusals, repetitions, cut short) are asked for
+    again, then left out with the reason. What is captioned stays; run again to go on.
+    """
+
+    clips: Annotated[Path, Argument(positional=True, metavar="CLIPS")] = Field(
+        description="folder that `curate export` wrote"
+    )
+    captioner: str = Field(
+        description="http://HOST:PORT/v1, a Qwen2.5-VL folder, or the word oracle"
+    )
+    caption_model: str = Field(
+        "Qwen/Qwen2.5-VL-7B-Instruct", description="the model's name, as a server knows it"
+    )
+    token_file: Annotated[Path | None, Argument(default="none")] = Field(
+        None, description="file with the server's access token"
+    )
+    parallel: int = Field(8, ge=1, le=256, description="requests to a server at the same time")
+    timeout: float = Field(300.0, gt=0, description="seconds for one request")
+    device: Device = None
+
+
+class PackConfig(Config):
+    """Copy exported, captioned clips into a layout that other programs read."""
+
+    clips: Annotated[Path, Argument(positional=True, metavar="CLIPS")] = Field(
+        description="folder that `curate export` wrote"
+    )
+    layout: Literal["metadata", "webdataset"] = Field(
+        "metadata", description="metadata.jsonl as Hugging Face reads it, or tar files"
+    )
+    out: Path = Field(description="folder to write; it must be empty or new")
+    shard_mb: int = Field(500, ge=1, le=100_000, description="size of a tar file, in megabytes")
