@@ -16,6 +16,7 @@ from contentv.base.progress import progress
 from contentv.curation.database import opened
 from contentv.curation.policy import Policy, load_policy
 from contentv.curation.products import ExportConfig
+from contentv.curation.scan import path_of
 from contentv.curation.select import decisions_path
 from contentv.curation.step import Box
 from contentv.curation.virtual import Virtual, point_into_sources
@@ -118,7 +119,7 @@ def _job(row: Mapping[str, Any], policy: Policy) -> Kept:
     return Kept(
         clip_id=str(row["clip_id"]),
         video_id=str(row["video_id"]),
-        path=Path(str(row["uri"])),
+        path=path_of(str(row["uri"])),
         kind=str(row["kind"]),
         start_pts=int(row["start_pts"]),
         end_pts=end,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contentv.base.errors import UserError
+from contentv.curation.scan import path_of
 from contentv.data.entries import kind_of
 from contentv.data.manifest import Clip
 
@@ -27,7 +28,7 @@ def point_into_sources(rows: Sequence[Mapping[str, Any]], root: Path | None) -> 
     key frames of videos: the loader reads frames by number, as they are stored. UserError when a
     source lies outside `root`.
     """
-    root = (root or _common([Path(str(row["uri"])) for row in rows])).resolve()
+    root = (root or _common([path_of(str(row["uri"])) for row in rows])).resolve()
     clips: list[Clip] = []
     left_out: dict[str, int] = {}
     for row in rows:
@@ -53,7 +54,7 @@ def _obstacle(row: Mapping[str, Any]) -> str:
 
 
 def _clip(row: Mapping[str, Any], root: Path) -> Clip:
-    path = Path(str(row["uri"])).resolve()
+    path = path_of(str(row["uri"])).resolve()
     if not path.is_relative_to(root):
         raise UserError(f"root={root}: {path} lies outside; name a folder that holds all sources")
     is_video = row["kind"] == "video"
