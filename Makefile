@@ -4,12 +4,12 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PROMPT ?= a pink triangle grows on a black background
 SEED ?= 0
-EXTRAS ?= dev
+EXTRAS ?= dev,curate
 WORKERS ?= 2
 # One thread a process: more of them wait for each other as soon as the cores are shared.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help demo test check format test-slow test-gpu train-tiny bench lock env env-dev clean
+.PHONY: help demo test check format test-slow test-gpu train-tiny bench bench-curation lock env env-dev clean
 
 help:
 	@echo "make demo        set up, then one video from a prompt (PROMPT=... SEED=...)"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-gpu    the tests that need an accelerator"
 	@echo "make train-tiny  train the shipped model again, from scratch"
 	@echo "make bench       measure this machine into benchmarks/results/"
+	@echo "make bench-curation  fill the table of what curation must reach; takes hours"
 	@echo "make clean       remove caches and .venv, keep outputs and runs"
 
 demo: env
@@ -54,6 +55,9 @@ bench: env
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/trainer.py
 	[ -z "$(ORIGINAL)" ] || OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compare_original.py \
 		--original "$(ORIGINAL)" --out benchmarks/results/original-$$(date +%F)-$$(uname -m).json
+
+bench-curation: env-dev
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python benchmarks/curation.py
 
 # Every version of one environment with all extras, as constraints.txt holds it (see CONTRIBUTING.md).
 lock:

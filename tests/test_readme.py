@@ -15,7 +15,10 @@ from contentv.cli import VERBS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
-RUN_PAGES = [README, *(ROOT / "docs" / f"{name}.md" for name in ("usage", "data", "training"))]
+RUN_PAGES = [
+    README,
+    *(ROOT / "docs" / f"{name}.md" for name in ("usage", "data", "training", "curation")),
+]
 PAGES = [README, README_ZH, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 FENCE = re.compile(

@@ -52,6 +52,66 @@ VERBS = {
         "contentv.pipelines.config:GenerateConfig",
         "make videos from prompts",
     ),
+    "curate run": Verb(
+        "contentv.recipes.curation:run",
+        "contentv.curation.products:CurateConfig",
+        "measure all clips of a folder of videos, and write a catalogue of them",
+    ),
+    "curate retry": Verb(
+        "contentv.curation.run:retry",
+        "contentv.curation.config:RetryConfig",
+        "try files again that failed",
+    ),
+    "curate teach": Verb(
+        "contentv.curation.teach:run",
+        "contentv.curation.config:TeachConfig",
+        "teach a head to score clips as you do",
+    ),
+    "curate select": Verb(
+        "contentv.curation.select:run",
+        "contentv.curation.questions:SelectConfig",
+        "apply a policy: which clips are kept, and why the others are not",
+    ),
+    "curate explain": Verb(
+        "contentv.curation.explain:run",
+        "contentv.curation.questions:ExplainConfig",
+        "say all about one clip, and each rule that decides on it",
+    ),
+    "curate funnel": Verb(
+        "contentv.curation.funnel:run",
+        "contentv.curation.questions:FunnelConfig",
+        "count the clips that each rule of a policy loses",
+    ),
+    "curate what-if": Verb(
+        "contentv.curation.compare:run_what_if",
+        "contentv.curation.questions:WhatIfConfig",
+        "count what another threshold would keep",
+    ),
+    "curate diff": Verb(
+        "contentv.curation.compare:run_diff",
+        "contentv.curation.questions:DiffConfig",
+        "compare what two policies keep",
+    ),
+    "curate report": Verb(
+        "contentv.curation.report:run",
+        "contentv.curation.questions:ReportConfig",
+        "write a page with histograms, the funnel and border-line clips",
+    ),
+    "curate export": Verb(
+        "contentv.curation.export:run",
+        "contentv.curation.products:ExportConfig",
+        "write the clips that a policy keeps, cut to the frame",
+    ),
+    "curate caption": Verb(
+        "contentv.curation.caption:run",
+        "contentv.curation.products:CaptionConfig",
+        "write short and detailed captions of exported clips",
+    ),
+    "curate pack": Verb(
+        "contentv.curation.pack:run",
+        "contentv.curation.products:PackConfig",
+        "copy captioned clips into the layout of another program",
+    ),
     "encode": Verb(
         "contentv.recipes.encode:run",
         "contentv.encoding.config:EncodeConfig",

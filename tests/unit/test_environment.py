@@ -28,6 +28,7 @@ MODULES = {
     "pyyaml": "yaml",
     "ray": "ray.data",
     "scenedetect-headless": "scenedetect",
+    "scikit-video": "skvideo",
     "types-pyyaml": "yaml",
 }
 

@@ -55,21 +55,26 @@ def run(config: CaptionConfig) -> CaptionResult:
     return caption_clips(config.clips, open_captioner(config))
 
 
+def check_captioner(name: str) -> None:
+    """UserError when `name` is not that of a captioner."""
+    is_server = name.startswith(("http://", "https://"))
+    if name != "oracle" and not is_server and not Path(name).is_dir():
+        kinds = "an http:// address, a Qwen2.5-VL folder, or the word oracle"
+        raise UserError(f"captioner={name}: give {kinds}")
+
+
 def open_captioner(config: CaptionConfig) -> Captioner:
-    """Make the captioner that a configuration names."""
+    """Make the captioner that a configuration names; UserError when there is none of that name."""
+    check_captioner(config.captioner)
     if config.captioner == "oracle":
         from contentv.curation.oraclecaptions import OracleCaptioner
 
         return OracleCaptioner()
     if config.captioner.startswith(("http://", "https://")):
         return _open_endpoint(config)
-    folder = Path(config.captioner)
-    if not folder.is_dir():
-        kinds = "an http:// address, a Qwen2.5-VL folder, or the word oracle"
-        raise UserError(f"captioner={config.captioner}: give {kinds}")
     from contentv.curation.qwen import QwenCaptioner
 
-    return QwenCaptioner(folder, config.device)
+    return QwenCaptioner(Path(config.captioner), config.device)
 
 
 def _open_endpoint(config: CaptionConfig) -> Captioner:

@@ -7,7 +7,10 @@ from pydantic import Field
 
 from contentv.base.config import Argument, Config
 from contentv.base.options import Device
+from contentv.curation.config import RunConfig
 from contentv.curation.questions import PolicyConfig
+
+_CAPTIONER = "http://HOST:PORT/v1, a Qwen2.5-VL folder, or the word oracle"
 
 
 class ExportConfig(PolicyConfig):
@@ -32,7 +35,19 @@ class ExportConfig(PolicyConfig):
     )
 
 
-class CaptionConfig(Config):
+class CaptionerConfig(Config):
+    """Who writes captions."""
+
+    caption_model: str = Field(
+        "Qwen/Qwen2.5-VL-7B-Instruct", description="the model's name, as a server knows it"
+    )
+    token_file: Annotated[Path | None, Argument(default="none")] = Field(
+        None, description="file with the server's access token"
+    )
+    device: Device = None
+
+
+class CaptionConfig(CaptionerConfig):
     """Write captions for exported clips: short and detailed ones of each, from what training shows.
 
     The captioner is an OpenAI-compatible server, a Qwen2.5-VL folder, or `oracle` for footage of
@@ -43,18 +58,9 @@ class CaptionConfig(Config):
     clips: Annotated[Path, Argument(positional=True, metavar="CLIPS")] = Field(
         description="folder that `curate export` wrote"
     )
-    captioner: str = Field(
-        description="http://HOST:PORT/v1, a Qwen2.5-VL folder, or the word oracle"
-    )
-    caption_model: str = Field(
-        "Qwen/Qwen2.5-VL-7B-Instruct", description="the model's name, as a server knows it"
-    )
-    token_file: Annotated[Path | None, Argument(default="none")] = Field(
-        None, description="file with the server's access token"
-    )
+    captioner: str = Field(description=_CAPTIONER)
     parallel: int = Field(8, ge=1, le=256, description="requests to a server at the same time")
     timeout: float = Field(300.0, gt=0, description="seconds for one request")
-    device: Device = None
 
 
 class PackConfig(Config):
@@ -68,3 +74,22 @@ class PackConfig(Config):
     )
     out: Path = Field(description="folder to write; it must be empty or new")
     shard_mb: int = Field(500, ge=1, le=100_000, description="size of a tar file, in megabytes")
+
+
+class CurateConfig(RunConfig, CaptionerConfig):
+    """Measure every video and picture below some folders, and write a catalogue of their clips.
+
+    With --policy also select clips, with --clips export them, with --captioner caption them. What
+    was done before is not done again: a run that was stopped goes on, one that was finished is
+    brought up to date. A file that cannot be used is a row that says why.
+    """
+
+    policy: Annotated[str | None, Argument(default="none: measure only")] = Field(
+        None, description="select by a built-in policy, or by a .yaml file"
+    )
+    clips: Annotated[Path | None, Argument(default="none")] = Field(
+        None, description="export what the policy keeps to this folder"
+    )
+    captioner: Annotated[str | None, Argument(default="none")] = Field(
+        None, description=f"caption what was exported: {_CAPTIONER}"
+    )

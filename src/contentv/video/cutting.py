@@ -15,10 +15,11 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from contentv.base.errors import MediaError
 from contentv.video.io import ENCODER, open_video, tag_colours, to_yuv
+from contentv.video.pictures import upright_rgb
 from contentv.video.probe import PICTURE_FORMATS
 from contentv.video.timing import in_order
 
@@ -53,7 +54,7 @@ def cut_picture(path: str, out: str, *, box: list[float]) -> Iterator[dict[str, 
     """Write a picture file's part `box` as PNG; yields one dict: frames (1), fps (0), sides."""
     try:
         with Image.open(path, formats=PICTURE_FORMATS) as picture:
-            upright = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), np.uint8)
+            upright = np.asarray(upright_rgb(picture), np.uint8)
         yield _write_picture(Path(out), _cropped(upright, box))
     except Image.DecompressionBombError as error:
         raise MediaError("has too many pixels", "unsupported") from error

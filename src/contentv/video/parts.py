@@ -9,11 +9,12 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from contentv.base.errors import WorldError
 from contentv.base.types import Frame
 from contentv.video.io import open_video
+from contentv.video.pictures import upright_rgb
 from contentv.video.probe import PICTURE_FORMATS, part_of_file
 
 
@@ -76,7 +77,7 @@ def _video(file: BinaryIO, times: Sequence[int]) -> Iterator[Image.Image]:
 
 def _picture(file: BinaryIO) -> Iterator[Image.Image]:
     with Image.open(file, formats=PICTURE_FORMATS) as picture:
-        yield ImageOps.exif_transpose(picture).convert("RGB")
+        yield upright_rgb(picture)
 
 
 def _cut(picture: Image.Image, resized: Sequence[int], box: Sequence[int]) -> Frame:

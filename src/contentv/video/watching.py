@@ -16,10 +16,11 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
 from contentv.base.errors import MediaError
 from contentv.video.io import open_video
+from contentv.video.pictures import upright_rgb
 from contentv.video.probe import PICTURE_FORMATS
 from contentv.video.sandbox import Item
 from contentv.video.timing import in_order
@@ -53,8 +54,12 @@ def watch(path: str, kind: str, *, max_pixels: int, tolerant: bool) -> Iterator[
         raise MemoryError from error
     except Image.DecompressionBombError as error:
         raise MediaError("has too many pixels", "unsupported") from error
+    except UnidentifiedImageError as error:
+        raise MediaError(f"is no picture of a known kind ({', '.join(PICTURE_FORMATS)})") from error
     except (av.error.FFmpegError, OSError, SyntaxError, ValueError) as error:
-        raise MediaError(f"cannot be decoded ({' '.join(str(error).split())})") from error
+        # Without the path that str(error) may hold: equal bytes have equal rows wherever they lie.
+        said = getattr(error, "strerror", None) or str(error)
+        raise MediaError(f"cannot be decoded ({' '.join(said.split())})") from error
 
 
 def _picture(file: BinaryIO) -> Iterator[Item]:
@@ -62,7 +67,7 @@ def _picture(file: BinaryIO) -> Iterator[Item]:
         if getattr(picture, "n_frames", 1) > 1:
             raise MediaError("is animated; store it as a video", "unsupported")
         container = str(picture.format).lower()
-        upright = ImageOps.exif_transpose(picture).convert("RGB")
+        upright = upright_rgb(picture)
     facts = {"width": upright.width, "height": upright.height, "container": container}
     yield {"facts": {**_NO_VIDEO, **facts}}
     width, height = _limited(*upright.size, SAMPLE_SIDE, min(upright.size))
@@ -80,7 +85,8 @@ _NO_VIDEO = {
 def _video(file: BinaryIO, max_pixels: int, tolerant: bool) -> Iterator[Item]:
     with open_video(file, tolerant=tolerant) as container:
         if not container.streams.video:
-            raise MediaError("has no video in it", "unsupported")
+            cause = "unsupported" if container.streams.audio else "corrupt"
+            raise MediaError("has no video in it", cause)
         stream = container.streams.video[0]
         if stream.width * stream.height > max_pixels:
             size = f"{stream.width}x{stream.height}"

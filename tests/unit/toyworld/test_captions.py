@@ -132,7 +132,9 @@ def test_the_same_generator_writes_the_same_caption() -> None:
     for long in (False, True):
         a, b = (caption(scene.facts, numpy_generator("caption", 1), long=long) for _ in range(2))
         assert a == b
-    others = {caption(scene.facts, numpy_generator("caption", i), long=False).text for i in range(50)}
+    others = {
+        caption(scene.facts, numpy_generator("caption", i), long=False).text for i in range(50)
+    }
     assert len(others) > 20
 
 
