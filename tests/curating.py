@@ -17,6 +17,7 @@ from contentv.base.config import Config
 from contentv.curation.catalogue import CLIPS, EMBEDDINGS, VIDEOS
 from contentv.curation.chain import Chain, CropStage, ShotStage, Stage
 from contentv.curation.engine import visit_in_processes
+from contentv.curation.gathering import Judging
 from contentv.curation.scan import scan
 from contentv.curation.settings import DedupSettings, LimitSettings
 from contentv.curation.step import WHOLE, Box, Footage, Picture, Row, Span, Stream, clip_id, key
@@ -180,7 +181,7 @@ def curate(
     """Run all: scan, visit, gather."""
     with alone(job.out):
         found = scan([folder], job.out / "files.parquet")
-        return work(found, job, engine or here, DedupSettings(), again)
+        return work(found, job, engine or here, Judging(DedupSettings()), again)
 
 
 def content_hash(out: Path) -> str:

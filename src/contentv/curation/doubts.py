@@ -6,11 +6,12 @@ from numpy.typing import NDArray
 from contentv.curation.boundaries import (
     Chances,
     Flags,
+    fades,
     flashes,
-    gradual,
     hard_cuts,
     peaks,
     sudden_changes,
+    wiped,
 )
 from contentv.curation.evidence import LAG, Evidence
 from contentv.curation.settings import ShotSettings
@@ -74,17 +75,18 @@ def doubts(evidence: Evidence, scale: int, config: ShotSettings) -> Flags:
     where frames are a mix, and where there is a sudden change too small for a cut.
     """
     unexplained = np.where(_explained(evidence, scale, config), 0.0, evidence.colours)
-    flags = sudden_changes(evidence, config)
+    inside = _inside(evidence, scale, config)
+    flags = sudden_changes(evidence, config) & ~inside
     flags[peaks(unexplained, config.colour_change, _LOCAL * scale)] = True
-    mix = np.where(_inside(evidence, scale, config), 0.0, config.mix_residual - evidence.mix)
+    mix = np.where(inside, 0.0, config.mix_residual - evidence.mix)
     flags[peaks(mix, _SLIGHT, _LOCAL * scale)] = True
     return flags
 
 
 def _inside(evidence: Evidence, scale: int, config: ShotSettings) -> Flags:
-    """Flag the frames of gradual transitions that arithmetic has found."""
+    """Flag the frames of fades and wipes: arithmetic knows where they begin and end."""
     flags = np.zeros(len(evidence), np.bool_)
-    for span in gradual(evidence, scale, config):
+    for span in fades(evidence, scale, config) + wiped(evidence, scale, config):
         flags[max(0, span.first) : span.stop] = True
     return flags
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from contentv.curation.efficientnet import Embedder, lite0
 from contentv.curation.instants import inside, spread
 from contentv.curation.settings import EmbeddingSettings
-from contentv.curation.step import Box, Footage, Picture, Row, Span, Stream
+from contentv.curation.step import Box, Footage, Picture, Row, Span, Stream, key
 
 _TINY = 1e-12
 
@@ -86,6 +86,11 @@ class EmbeddingWatcher:
             return None
         first, last = (self._vectors[index].astype(np.float32) for index in (within[0], within[-1]))
         return float(np.linalg.norm(last - first))
+
+
+def embedding_name(settings: EmbeddingSettings) -> str:
+    """Name what makes a catalogue's vectors: equal names, vectors that one head may score."""
+    return key(EmbeddingStep.name, EmbeddingStep.version, settings)
 
 
 def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:

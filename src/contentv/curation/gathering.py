@@ -1,8 +1,12 @@
 """Puts the parts of all videos together as the tables of a catalogue, and marks duplicates."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from contentv.base.errors import ContentVError
 from contentv.base.files import read_json, remove, write_json
@@ -27,20 +31,34 @@ from contentv.curation.tables import (
     write_table,
 )
 
-VECTOR, HASH = "embedding", "phash"
-_VERSION = 1  # of the tables: goes up whenever the same parts make other tables
+VECTOR, HASH, SCORE = "embedding", "phash", "aes_video"
+_VERSION = 2  # of the tables: goes up whenever the same parts make other tables
 _FILE_COLUMNS: Columns = {ID: str, "uri": str, "uris": str, "source": str, "size": int}
+_SCORED: Columns = {"clip_id": str, SCORE: float}
 _OF_VIDEO = ("uri", "width", "height", "fps")
 
 
+@dataclass(frozen=True)
+class Judging:
+    """What is said of clips when all are there: duplicates, and beauty by a head if there is one.
+
+    `judge` gives a score for each of ``[n d]`` vectors; `judge_id` names it: equal names, equal
+    scores.
+    """
+
+    dedup: DedupSettings
+    judge: Callable[[NDArray[np.float32]], NDArray[np.float64]] | None = None
+    judge_id: str = ""
+
+
 def gather(
-    out: Path, videos: Sequence[Source], chain: Chain, parts: Parts, config: DedupSettings
+    out: Path, videos: Sequence[Source], chain: Chain, parts: Parts, judging: Judging
 ) -> bool:
     """Write the tables; False when there was nothing new to write.
 
     Parts that turn out to be damaged are removed and counted by `parts`; their values are null.
     """
-    state = {"made_of": _fingerprint(videos, chain, parts, config)}
+    state = {"made_of": _fingerprint(videos, chain, parts, judging)}
     if _state(out) == state and all((out / name).is_file() for name in (VIDEOS, CLIPS, EMBEDDINGS)):
         return False
     remove(out / STATE)
@@ -49,8 +67,9 @@ def gather(
     table = beside(files, seen, ID, list(VIDEO_COLUMNS))
     write_table(out / VIDEOS, ordered(table, ID))
     clips = ordered(_clips(table, chain, parts), "clip_id")
-    marks = table_of(_marks(clips, config), DUPLICATE_COLUMNS)
+    marks = table_of(_marks(clips, judging.dedup), DUPLICATE_COLUMNS)
     names = [name for name in DUPLICATE_COLUMNS if name != "clip_id"]
+    clips = beside(clips, table_of(_scores(clips, judging), _SCORED), "clip_id", [SCORE])
     write_table(out / EMBEDDINGS, clips.select(["clip_id", VECTOR]))
     write_table(out / CLIPS, beside(clips.drop_columns([VECTOR]), marks, "clip_id", names))
     if not parts.damaged:
@@ -90,6 +109,18 @@ def _marks(clips: Table, config: DedupSettings) -> list[Row]:
     return [*duplicates(known, config), *unknown] if known else unknown
 
 
+def _scores(clips: Table, judging: Judging) -> list[Row]:
+    """A row for each clip; null for one without a vector, and for all without a judge."""
+    names, vectors = clips["clip_id"].to_pylist(), list(vectors_of(clips, VECTOR))
+    known = [i for i, vector in enumerate(vectors) if vector is not None]
+    rows: list[Row] = [{"clip_id": name, SCORE: None} for name in names]
+    if judging.judge and known:
+        scores = judging.judge(np.stack([np.asarray(vectors[i], np.float32) for i in known]))
+        for i, score in zip(known, scores.tolist(), strict=True):
+            rows[i][SCORE] = score
+    return rows
+
+
 def _file_row(video: Source) -> Row:
     uris = [file.uri for file in video.files]
     return {
@@ -101,11 +132,14 @@ def _file_row(video: Source) -> Row:
     }
 
 
-def _fingerprint(
-    videos: Sequence[Source], chain: Chain, parts: Parts, config: DedupSettings
-) -> str:
+def _fingerprint(videos: Sequence[Source], chain: Chain, parts: Parts, judging: Judging) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    said = [f"{_VERSION}", config.model_dump_json(), *(f"{_file_row(video)}" for video in videos)]
+    said = [
+        f"{_VERSION}",
+        judging.dedup.model_dump_json(),
+        judging.judge_id,
+        *(f"{_file_row(video)}" for video in videos),
+    ]
     for key in chain.columns:
         said += [key, *parts.stamps(key)]
     for line in said:

@@ -1,5 +1,6 @@
 """`contentv curate run` and `contentv curate retry`."""
 
+import hashlib
 import os
 from collections.abc import Collection
 from functools import partial
@@ -8,7 +9,10 @@ from contentv.base.config import load_yaml, save_yaml
 from contentv.base.errors import UserError
 from contentv.curation.catalogue import VIDEOS, read_columns
 from contentv.curation.config import CurationSettings, Record, RetryConfig, RunConfig
+from contentv.curation.embedding import embedding_name
 from contentv.curation.engine import visit_in_processes
+from contentv.curation.gathering import Judging
+from contentv.curation.heads import apply_head, load_clip_head
 from contentv.curation.ray import visit_with_ray
 from contentv.curation.scan import path_of, scan, uri_of
 from contentv.curation.steps import chain_of
@@ -46,7 +50,16 @@ def _work(record: Record, config: RunConfig | RetryConfig, again: Collection[str
     settings, workers = record.settings, config.workers or os.cpu_count() or 1
     found = scan(list(map(path_of, record.sources)), config.out / _FILES, workers=workers)
     job = Job(config.out.absolute(), chain_of(settings), settings.limits)
-    return work(found, job, _engine(config, workers), settings.dedup, again)
+    return work(found, job, _engine(config, workers), _judging(settings), again)
+
+
+def _judging(settings: CurationSettings) -> Judging:
+    path = settings.aesthetic.video_head
+    if path is None:
+        return Judging(settings.dedup)
+    head, vectors = load_clip_head(path), embedding_name(settings.embedding)
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    return Judging(settings.dedup, partial(apply_head, head, embedding=vectors), digest)
 
 
 def _engine(config: RunConfig | RetryConfig, workers: int) -> Engine:

@@ -131,13 +131,16 @@ class MotionSettings(Config):
 
 
 class AestheticSettings(Config):
-    """How beautiful pictures are told. Both paths or neither: aes_laion stays empty without."""
+    """How beauty is told: aes_laion by `clip` and `head` together, aes_video by `video_head`."""
 
     clip: Path | None = Field(
         None, description="Folder of CLIP-L/14 as transformers saves it, for aes_laion"
     )
     head: Path | None = Field(
         None, description="LAION's aesthetic head for CLIP-L/14: .safetensors or .pth"
+    )
+    video_head: Path | None = Field(
+        None, description="Head that `curate teach` wrote, for aes_video"
     )
 
     @model_validator(mode="after")

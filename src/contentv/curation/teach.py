@@ -8,12 +8,10 @@ import numpy as np
 from contentv.base.config import load_yaml
 from contentv.curation.catalogue import EMBEDDINGS, read_columns
 from contentv.curation.config import Record, TeachConfig
-from contentv.curation.embedding import EmbeddingStep
+from contentv.curation.embedding import embedding_name
 from contentv.curation.heads import ClipHead, save_clip_head
 from contentv.curation.labels import Scores, read_labels
 from contentv.curation.run import RECORD
-from contentv.curation.settings import EmbeddingSettings
-from contentv.curation.step import key
 from contentv.curation.teaching import Lesson, teach
 
 
@@ -53,8 +51,3 @@ def run(config: TeachConfig) -> Taught:
     facts = {"labels": str(lesson.used), "of": kind, "agreement": f"{lesson.agreement:.4f}"}
     save_clip_head(config.out, ClipHead(lesson.head, embedding_name(settings), facts))
     return Taught(lesson, config.out, kind, len(labels) - lesson.used)
-
-
-def embedding_name(settings: EmbeddingSettings) -> str:
-    """Name what makes a catalogue's vectors: equal names, vectors that one head may score."""
-    return key(EmbeddingStep.name, EmbeddingStep.version, settings)

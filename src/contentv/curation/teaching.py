@@ -112,8 +112,7 @@ def _fitted(
 def _least_squares(rows: Array, targets: Array, penalty: float) -> Array:
     """Minimize mean (row·w - target)² + penalty |w|²."""
     square = rows.T @ rows / len(rows) + penalty * np.eye(rows.shape[1])
-    weights: Array = np.linalg.solve(square, rows.T @ targets / len(rows))
-    return weights
+    return np.asarray(np.linalg.solve(square, rows.T @ targets / len(rows)), np.float64)
 
 
 def _logistic(rows: Array, targets: Array, penalty: float) -> Array:

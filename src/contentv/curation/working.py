@@ -16,9 +16,8 @@ from contentv.base.files import os_errors, remove
 from contentv.base.progress import Progress, duration
 from contentv.curation.catalogue import CLIPS, VIDEOS, read_columns
 from contentv.curation.events import Events
-from contentv.curation.gathering import gather
+from contentv.curation.gathering import Judging, gather
 from contentv.curation.scan import Scan
-from contentv.curation.settings import DedupSettings
 from contentv.curation.tasks import tasks_of
 from contentv.curation.visit import Job, Outcome, Task
 
@@ -66,7 +65,7 @@ class Summary:
 
 
 def work(
-    scan: Scan, job: Job, engine: Engine, dedup: DedupSettings, again: Collection[str] = ()
+    scan: Scan, job: Job, engine: Engine, judging: Judging, again: Collection[str] = ()
 ) -> Summary:
     """Visit what has not been visited, or is in `again`, and write the catalogue.
 
@@ -88,7 +87,7 @@ def work(
         again = ()
         for key, columns in job.chain.columns.items():
             parts.compact(key, columns)
-        gather(job.out, scan.videos, job.chain, parts, dedup)
+        gather(job.out, scan.videos, job.chain, parts, judging)
         if not parts.damaged:
             break
     seconds = time.monotonic() - started

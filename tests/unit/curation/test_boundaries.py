@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contentv.base.types import Frame
@@ -56,6 +56,7 @@ def faded(length: int, *, same: bool = False) -> Frame:
     return np.stack([*[one] * 60, *middle, *[other] * 60]).astype(np.uint8)
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.integers(8, 36))
 def test_a_fade_is_covered_with_both_slopes(length: int) -> None:
     [span] = fades(measure(faded(length), 25.0, CONFIG), 1, CONFIG)

@@ -48,6 +48,7 @@ def come_back(thumbs: Frame, reach: int = 6) -> np.ndarray[tuple[int, ...], np.d
     return returns(frame_distances(products(pixels, reach + 1), pixels.shape[1]), reach)
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 6), st.integers(0, 9))
 def test_a_flash_comes_back_and_a_cut_does_not(length: int, seed: int) -> None:
     one, other = noise(seed, 2) // 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -38,6 +38,7 @@ def clips(spans: list[Span]) -> list[Span]:
     return [span for span in spans if span.kind == "video"]
 
 
+@settings(deadline=None)
 @given(st.floats(8, 120), st.integers(1, 2000), st.sampled_from(KINDS), st.sampled_from(KINDS))
 def test_clips_cover_what_the_trims_leave_and_last_three_to_six_seconds(
     fps: float, frames: int, begin: Kind, end: Kind
@@ -59,6 +60,7 @@ def test_clips_cover_what_the_trims_leave_and_last_three_to_six_seconds(
     assert len(found) <= max(1, math.ceil(length / 6)) + 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 90000), min_size=1, max_size=40))
 def test_uneven_frames_never_give_a_clip_of_another_length(steps: list[int]) -> None:
     one = shot(np.cumsum([0, *steps]).tolist())

@@ -48,7 +48,7 @@ def summary(found: list[Shot]) -> list[tuple[int, int, str, str]]:
 @pytest.fixture(scope="module")
 def played() -> list[Frame]:
     """Thumbs of three real shots, ``[45 27 48 3]`` each."""
-    listed = takes(real_files(), ("bikes", "bigbuckbunny"))
+    listed = [take for take in takes(real_files()) if take.name == "test"]
     chosen = [take for take in listed if take.stop - take.start >= COUNT]
     return [np.stack(list(islice(frames(take, (48, 27)), COUNT))) for take in chosen[:4]]
 
@@ -104,7 +104,7 @@ def test_pieces_of_any_size_give_the_same_shots(played: list[Frame], chunk: int)
 
 def test_memory_does_not_grow_with_the_video(played: list[Frame]) -> None:
     watcher = ShotFinder(ShotSettings(transnet="off"), chunk=100).watch(footage())
-    for number in range(2000):
+    for number in range(1200):
         watcher.see(number / 25, number, played[0][number % 2])
         assert len(watcher._held) <= 2 * 200 + 100
 

@@ -11,11 +11,12 @@ from contentv.base.errors import UserError
 from contentv.base.files import write_json
 from contentv.curation.catalogue import EMBEDDINGS, STATE
 from contentv.curation.config import CurationSettings, Record, TeachConfig
+from contentv.curation.embedding import embedding_name
 from contentv.curation.heads import apply_head, load_clip_head
 from contentv.curation.labels import Comparisons, Scores, read_labels
 from contentv.curation.settings import EmbeddingSettings
 from contentv.curation.tables import write_rows
-from contentv.curation.teach import embedding_name, run
+from contentv.curation.teach import run
 from contentv.curation.teaching import teach
 
 WIDTH = 24
