@@ -15,14 +15,14 @@ from pydantic import Field
 
 from contentv.base.config import Config
 from contentv.curation.catalogue import CLIPS, EMBEDDINGS, VIDEOS
-from contentv.curation.chain import Chain, CropStage, ShotStage, Stage
-from contentv.curation.engine import visit_in_processes
-from contentv.curation.gathering import Judging
-from contentv.curation.scan import scan
+from contentv.curation.engine.chain import Chain, CropStage, ShotStage, Stage
+from contentv.curation.engine.gathering import Judging
+from contentv.curation.engine.pool import visit_in_processes
+from contentv.curation.engine.scan import scan
+from contentv.curation.engine.visit import Job, Outcome, Task, Visitor
+from contentv.curation.engine.working import Engine, Summary, alone, work
 from contentv.curation.settings import DedupSettings, LimitSettings
 from contentv.curation.step import WHOLE, Box, Footage, Picture, Row, Span, Stream, clip_id, key
-from contentv.curation.visit import Job, Outcome, Task, Visitor
-from contentv.curation.working import Engine, Summary, alone, work
 from contentv.video.io import write_video
 
 HALVES = 2

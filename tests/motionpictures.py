@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from contentv.base.types import Frame
-from contentv.curation.motion import MotionStep
+from contentv.curation.scoring.motion import MotionStep
 from contentv.curation.settings import MotionSettings
 from contentv.curation.step import WHOLE, Box, Footage, Picture, Row, Span
 from contentv.video.watching import LUMA_RATE, LUMA_SIDE

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from contentv.curation.database import opened
-from contentv.curation.policy import Policy
-from contentv.curation.select import catalogue, decide, decisions
+from contentv.curation.selection.policy import Policy
+from contentv.curation.selection.select import catalogue, decide, decisions
 
 SCORES = {"blur_p50": 100.0, "motion": 1.0, "motion_weighted": 1.0, "aes": 10.0}
 RULES = [

@@ -8,9 +8,9 @@ from itertools import pairwise
 from curation_table.workshop import Line, Look, Workshop, at_least, at_most, look, share
 
 from composites import KINDS, Boundary, Plan, Truth, composite
-from contentv.curation.division import divide
+from contentv.curation.cutting.division import divide
+from contentv.curation.cutting.shots import Shot, ShotFinder
 from contentv.curation.settings import ShotSettings
-from contentv.curation.shots import Shot, ShotFinder
 
 _CUTS = Plan(shots=24, kinds=("cut",), lengths=(40, 100), flashes=2)
 _SOFT = Plan(shots=12, kinds=("dissolve", "fade", "wipe"), flashes=3)

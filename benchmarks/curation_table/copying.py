@@ -7,9 +7,9 @@ from pathlib import Path
 from curation_table.workshop import Line, Workshop, at_least, look, share
 
 from composites import played
-from contentv.curation.dedup import ClipVector, duplicates
-from contentv.curation.embedding import EmbeddingStep
-from contentv.curation.hashes import HashStep
+from contentv.curation.duplicates.dedup import ClipVector, duplicates
+from contentv.curation.scoring.embedding import EmbeddingStep
+from contentv.curation.scoring.hashes import HashStep
 from contentv.curation.settings import DedupSettings, EmbeddingSettings, HashSettings
 from contentv.curation.step import Row
 from copies import CHANGES, write_copies

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from composites import Plan, Truth, composite, played, write
 from contentv.base.types import Frame
-from contentv.curation.blur import BlurStep
-from contentv.curation.crop import crops
-from contentv.curation.overlays import OverlayStep
+from contentv.curation.scoring.blur import BlurStep
+from contentv.curation.scoring.crop import crops
+from contentv.curation.scoring.overlays import OverlayStep
+from contentv.curation.scoring.text import TextStep
 from contentv.curation.settings import BlurSettings, CropSettings, OverlaySettings, TextSettings
 from contentv.curation.step import WHOLE, Row, Span
-from contentv.curation.text import TextStep
 from contentv.video.watching import SAMPLE_SIDE
 from planted import Edges, blurred, bordered, logo, overlaid, subtitled, subtitles
 

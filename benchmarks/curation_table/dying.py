@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from contentv.curation.chain import ShotStage
+from contentv.curation.engine.chain import ShotStage
 from curating import WholeShots, curate, local, small_chain, small_job
 
 

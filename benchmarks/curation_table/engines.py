@@ -20,17 +20,17 @@ from curation_table.workshop import POLICY, Line, Workshop, at_least, at_most
 from catalogues import random_catalogue
 from composites import Plan, composite
 from contentv.curation.config import CurationSettings, RunConfig
-from contentv.curation.embedding import EmbeddingStep
-from contentv.curation.policy import load_policy
-from contentv.curation.questions import SelectConfig
-from contentv.curation.run import run
-from contentv.curation.scan import scan
-from contentv.curation.select import run as select
+from contentv.curation.engine.run import run
+from contentv.curation.engine.scan import scan
+from contentv.curation.engine.steps import chain_of
+from contentv.curation.engine.visit import Job, Outcome, Task, Visitor
+from contentv.curation.engine.working import work
+from contentv.curation.scoring.embedding import EmbeddingStep
+from contentv.curation.selection.policy import load_policy
+from contentv.curation.selection.questions import SelectConfig
+from contentv.curation.selection.select import run as select
 from contentv.curation.settings import ShotSettings
 from contentv.curation.step import Row
-from contentv.curation.steps import chain_of
-from contentv.curation.visit import Job, Outcome, Task, Visitor
-from contentv.curation.working import work
 from curating import content_hash, write_videos
 from hostile import hostile_files, hostile_folders
 

@@ -7,7 +7,7 @@ from curation_table.workshop import Line, Workshop, at_least, at_most, look, sha
 
 from composites import played, write
 from contentv.base.types import Frame
-from contentv.curation.motion import MotionStep
+from contentv.curation.scoring.motion import MotionStep
 from contentv.curation.settings import MotionSettings
 from footage import frames
 from planted import noisy, pan_speed, panned, zoom_speed, zoomed

@@ -6,13 +6,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contentv.curation.policy import load_policy
+from contentv.curation.selection.policy import load_policy
 from contentv.curation.step import WHOLE, Box, Footage, Row, Span, Step, Watcher
 from contentv.video.watching import watch
 from footage import Take, real_files, takes
 
 if TYPE_CHECKING:
-    from contentv.curation.shots import ShotFinder, ShotWatcher
+    from contentv.curation.cutting.shots import ShotFinder, ShotWatcher
 
 POLICY = "pretraining"  # whose thresholds are used
 _MOST_PIXELS = 4096 * 2304

@@ -8,7 +8,7 @@ from pydantic import Field
 from contentv.base.config import Argument, Config
 from contentv.base.options import Device
 from contentv.curation.config import RunConfig
-from contentv.curation.questions import PolicyConfig
+from contentv.curation.selection.questions import PolicyConfig
 
 _CAPTIONER = "http://HOST:PORT/v1, a Qwen2.5-VL folder, or the word oracle"
 

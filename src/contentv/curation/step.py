@@ -1,7 +1,7 @@
 """What a curation step is: watches a video once, then scores each of its clips.
 
 A score is a pure function of the file's bytes and the step's settings, so it is computed once.
-Steps only measure: what a score means is decided by a policy, later (`curation/policy.py`).
+Steps only measure: what a score means is decided by a policy, later (`selection/policy.py`).
 """
 
 import hashlib

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from contentv.base.errors import UserError
-from contentv.curation import run as measuring
-from contentv.curation.caption import check_captioner
-from contentv.curation.policy import load_policy
+from contentv.curation.captions.caption import check_captioner
+from contentv.curation.engine import run as measuring
+from contentv.curation.engine.working import Summary
 from contentv.curation.products import CaptionConfig, CurateConfig, ExportConfig
-from contentv.curation.questions import SelectConfig
-from contentv.curation.working import Summary
+from contentv.curation.selection.policy import load_policy
+from contentv.curation.selection.questions import SelectConfig
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ def run(config: CurateConfig) -> CurateResult:
 
 def _products(config: CurateConfig) -> list[object]:
     # Only here: a catalogue alone is made without what these import.
-    from contentv.curation import caption, export, select
+    from contentv.curation.captions import caption
+    from contentv.curation.export import writing
+    from contentv.curation.selection import select
 
     parts: list[object] = []
     if config.policy:
@@ -58,7 +60,7 @@ def _products(config: CurateConfig) -> list[object]:
                 out=config.clips,
                 workers=config.workers,
             )
-            parts.append(export.run(asked))
+            parts.append(writing.run(asked))
             if config.captioner:
                 parts.append(caption.run(_caption_config(config, config.captioner)))
     return parts

@@ -1,0 +1,1 @@
+"""Which clips show again what another one shows."""

@@ -1,0 +1,1 @@
+"""Clips as files, for training here and elsewhere."""

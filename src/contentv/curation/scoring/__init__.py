@@ -1,0 +1,1 @@
+"""The steps that score clips: text, overlays, blur, motion, beauty, vectors."""

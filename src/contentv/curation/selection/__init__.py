@@ -1,0 +1,1 @@
+"""Policies: which clips are kept, and what explains it."""
