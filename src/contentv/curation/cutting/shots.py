@@ -6,14 +6,22 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from contentv.curation.cutting.boundaries import Boundary, Kind, gradual, hard_cuts, merged, seen
+from contentv.curation.cutting.boundaries import (
+    Boundary,
+    Kind,
+    gradual,
+    hard_cuts,
+    merged,
+    seen,
+    supported,
+)
 from contentv.curation.cutting.doubts import Doubts
 from contentv.curation.cutting.evidence import Evidence, joined, measure, scale_of
 from contentv.curation.cutting.transnet import TransNet
 from contentv.curation.settings import ShotSettings
 from contentv.curation.step import Footage, Picture
 
-VERSION = 1
+VERSION = 2
 """Goes up whenever equal input may give other shots."""
 CONTEXT = 200
 """Frames at 25 a second before and after those in work on which what is said of them depends."""
@@ -109,7 +117,9 @@ class ShotWatcher:
         found += [Boundary(frame, frame, "gap") for frame in gaps.tolist()]
         found += gradual(evidence, scale, config)
         if config.transnet != "off":
-            found += seen(self._doubts.chances(len(evidence)), evidence, scale, config)
+            chances = self._doubts.chances(len(evidence))
+            found += seen(chances, evidence, scale, config)
+            found += supported(chances, evidence, config)
         return merged(found, 2 * scale)
 
     def _step(self) -> tuple[float, int]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from contentv.base.errors import UserError
 from contentv.curation.step import Picture
+from contentv.curation.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +37,7 @@ class TransNet:
 
         assert thumbs.shape == (WINDOW, 27, 48, 3)
         window = torch.from_numpy(np.ascontiguousarray(thumbs))[None]
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread():
             middle, extent = self._network(window)
         chances = [torch.sigmoid(each[0, KEPT, 0]) for each in (middle, extent["many_hot"])]
         return chances[0].numpy(), chances[1].numpy()

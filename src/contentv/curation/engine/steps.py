@@ -13,6 +13,7 @@ from typing import Any
 from contentv.base.config import Config
 from contentv.curation.config import CurationSettings
 from contentv.curation.cutting.division import divide
+from contentv.curation.cutting.shots import VERSION as _SHOTS_VERSION
 from contentv.curation.cutting.shots import Shot, ShotFinder, ShotWatcher
 from contentv.curation.engine.chain import Chain, CropStage, ShotStage, Stage
 from contentv.curation.scoring.aesthetic import AestheticStep, identified
@@ -28,7 +29,6 @@ from contentv.curation.step import Footage, Picture, Row, Span, key
 from contentv.curation.tables import Columns
 
 _VIDEO_VERSION = 1  # of what `video.watching` says and shows
-_SHOTS_VERSION = 1
 _CROP_VERSION = 1
 
 _CROP_COLUMNS: Columns = {

@@ -1,7 +1,6 @@
 """EfficientNet-Lite0's seam: a network for pictures whose weights come inside a Python package."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 
 from contentv.base.errors import UserError
 from contentv.curation.step import Picture
+from contentv.curation.threads import one_thread
 
 SIDE = 224
 WIDTH = 1280
@@ -33,7 +33,7 @@ def lite0() -> Embedder:
         pixels = (np.asarray(_squeezed(picture), np.float32) - 127) / 128
         # Channels last is how the bytes lie already, and how convolutions are fastest.
         batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-        with torch.inference_mode(), _one_thread():
+        with torch.inference_mode(), one_thread():
             features = network.extract_features(batch).mean((2, 3))[0]
         return features.numpy()
 
@@ -84,16 +84,3 @@ def _fold_pair(block: Any, convolution: str, normalization: str) -> None:  # noq
     pair = getattr(block, convolution), getattr(block, normalization)
     setattr(block, convolution, fuse_conv_bn_eval(*pair))
     setattr(block, normalization, Identity())
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one core: workers are processes, and sums over threads round by their number."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
