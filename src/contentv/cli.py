@@ -58,12 +58,12 @@ VERBS = {
         "measure all clips of a folder of videos, and write a catalogue of them",
     ),
     "curate retry": Verb(
-        "contentv.curation.engine.pool.run:retry",
+        "contentv.curation.engine.run:retry",
         "contentv.curation.config:RetryConfig",
         "try files again that failed",
     ),
     "curate teach": Verb(
-        "contentv.curation.teaching.lessons.teach:run",
+        "contentv.curation.teaching.teach:run",
         "contentv.curation.config:TeachConfig",
         "teach a head to score clips as you do",
     ),
@@ -98,17 +98,17 @@ VERBS = {
         "write a page with histograms, the funnel and border-line clips",
     ),
     "curate export": Verb(
-        "contentv.curation.export.writing.writing:run",
+        "contentv.curation.export.writing:run",
         "contentv.curation.products:ExportConfig",
         "write the clips that a policy keeps, cut to the frame",
     ),
     "curate caption": Verb(
-        "contentv.curation.captions.written.caption:run",
+        "contentv.curation.captions.caption:run",
         "contentv.curation.products:CaptionConfig",
         "write short and detailed captions of exported clips",
     ),
     "curate pack": Verb(
-        "contentv.curation.export.writing.pack:run",
+        "contentv.curation.export.pack:run",
         "contentv.curation.products:PackConfig",
         "copy captioned clips into the layout of another program",
     ),

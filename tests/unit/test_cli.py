@@ -229,3 +229,11 @@ def test_a_reader_who_leaves_early_gets_no_traceback() -> None:
     command = f"{sys.executable} -m contentv.cli toyworld | true"
     result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_every_verb_has_what_it_runs(name: str) -> None:
+    """`--help` would work without."""
+    verb = cli.VERBS[name]
+    assert callable(cli._load(verb.run))
+    assert issubclass(cli._load(verb.config), Config)

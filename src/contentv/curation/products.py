@@ -51,8 +51,9 @@ class CaptionConfig(CaptionerConfig):
     """Write captions for exported clips: short and detailed ones of each, from what training shows.
 
     The captioner is an OpenAI-compatible server, a Qwen2.5-VL folder, or `oracle` for footage of
-    the toy world. Texts that fail the checks (refusals, repetitions, cut short) are asked for
-    again, then left out with the reason. What is captioned stays; run again to go on.
+    the toy world. An answer cut short is asked for again with more room; what fails the checks
+    (refusals, repetitions) is left out with the reason. What is captioned stays; run again to go
+    on.
     """
 
     clips: Annotated[Path, Argument(positional=True, metavar="CLIPS")] = Field(
