@@ -23,7 +23,7 @@ def wipes(thumbs: Picture, scale: int) -> Found:
 
     For ``[n h w 3]`` and every wipe in the four directions: the change of each column (or row) at
     the moment when the line passes it, over its change shortly before and after, times the part
-    of columns that jump. Above `wipe_score` is a wipe; still or moving footage has about 1. Motion that also
+    of columns that jump. Above `wipe_score` is a wipe; other footage has about 1. Motion that also
     crosses the picture and changes it all is an object that passes: see `colours.py`.
     """
     count = len(thumbs)
