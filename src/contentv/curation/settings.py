@@ -30,10 +30,6 @@ class ShotSettings(Config):
     mix_colours: float = Field(
         0.4, ge=0, le=1, description="Part of the colours that a mix replaces, at least"
     )
-    support_residual: float = Field(
-        0.42, gt=0, lt=1, description="The same where TransNetV2 holds a transition for possible:"
-    )
-    support_probability: float = Field(0.1, gt=0, lt=1, description="where it says this at least")
     wipe_score: float = Field(
         1.8, gt=1, description="A wipe: change on the moving line over that beside it, at least"
     )

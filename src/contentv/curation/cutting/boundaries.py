@@ -97,10 +97,6 @@ def wiped(evidence: Evidence, scale: int, config: ShotSettings) -> list[Boundary
 def mixed(evidence: Evidence, config: ShotSettings) -> list[Boundary]:
     """Find frames that are mixes of pictures with other colours."""
     good = (evidence.mix < config.mix_residual) & (evidence.mix_colours >= config.mix_colours)
-    return _around_mixes(evidence, good)
-
-
-def _around_mixes(evidence: Evidence, good: Flags) -> list[Boundary]:
     spans = []
     for centre in np.flatnonzero(good).tolist():
         length = int(evidence.mix_length[centre])
@@ -112,17 +108,6 @@ def gradual(evidence: Evidence, scale: int, config: ShotSettings) -> list[Bounda
     """Find the fades, wipes and dissolves that arithmetic sees."""
     straight = fades(evidence, scale, config) + wiped(evidence, scale, config)
     return straight + mixed(evidence, config)
-
-
-def supported(chances: Chances, evidence: Evidence, config: ShotSettings) -> list[Boundary]:
-    """Find frames that are nearly mixes, where TransNetV2 holds a transition for possible."""
-    likely = np.maximum(chances.middle, chances.extent)
-    near = (evidence.mix < config.support_residual) & (evidence.mix_colours >= config.mix_colours)
-    spans = _around_mixes(evidence, near & (likely >= config.support_probability))
-    return [
-        replace(span, probability=float(likely[max(0, span.first) : span.stop].max()))
-        for span in spans
-    ]
 
 
 def seen(chances: Chances, evidence: Evidence, scale: int, config: ShotSettings) -> list[Boundary]:

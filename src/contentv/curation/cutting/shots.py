@@ -13,7 +13,6 @@ from contentv.curation.cutting.boundaries import (
     hard_cuts,
     merged,
     seen,
-    supported,
 )
 from contentv.curation.cutting.doubts import Doubts
 from contentv.curation.cutting.evidence import Evidence, joined, measure, scale_of
@@ -21,7 +20,7 @@ from contentv.curation.cutting.transnet import TransNet
 from contentv.curation.settings import ShotSettings
 from contentv.curation.step import Footage, Picture
 
-VERSION = 2
+VERSION = 1
 """Goes up whenever equal input may give other shots."""
 CONTEXT = 200
 """Frames at 25 a second before and after those in work on which what is said of them depends."""
@@ -117,9 +116,7 @@ class ShotWatcher:
         found += [Boundary(frame, frame, "gap") for frame in gaps.tolist()]
         found += gradual(evidence, scale, config)
         if config.transnet != "off":
-            chances = self._doubts.chances(len(evidence))
-            found += seen(chances, evidence, scale, config)
-            found += supported(chances, evidence, config)
+            found += seen(self._doubts.chances(len(evidence)), evidence, scale, config)
         return merged(found, 2 * scale)
 
     def _step(self) -> tuple[float, int]:

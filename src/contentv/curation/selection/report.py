@@ -111,7 +111,7 @@ def _head(policy: Policy, chosen: Selection) -> str:
     )
     share = f"{chosen.kept / chosen.total:.1%}" if chosen.total else "nothing"
     said = f"Keeps <b>{chosen.kept}</b> of {chosen.total} clips ({share})."
-    key = "In the charts, what is kept is dark, what is lost is pale; red lines are thresholds."
+    key = "In the charts, what is kept is blue, what is lost is grey; red lines are thresholds."
     return f"<h1>Policy {escape(policy.name)}</h1><p>{said}</p>{best}<p class=soft>{key}</p>"
 
 
