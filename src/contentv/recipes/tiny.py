@@ -165,7 +165,7 @@ TINY = TinyRecipe(
     autoencoder3d=_pixels(
         "autoencoder3d",
         ClipPhase(steps=100, shapes=((5, 8), (1, 32))),
-        ClipPhase(steps=1000, shapes=_MIXED),
+        ClipPhase(steps=1600, shapes=_MIXED),
         rate=1.2e-3,
         final=0.05,
     ),
