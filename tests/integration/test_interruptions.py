@@ -150,4 +150,6 @@ def test_homes_and_caches_that_cannot_be_written_do_not_matter(
     few = ["--num-frames", "1", "--num-inference-steps", "1"]
     running = Running("generate", "a circle", "--model", str(model), "--out", str(tmp_path), *few)
     assert running.end() == 0, running.seen
-    assert [line for line in running.lines() if "sampling:" not in line] == []
+    # Where it is installed, diffusers imports onnxruntime, whose own code writes to the terminal.
+    ours = [line for line in running.lines() if "onnxruntime:" not in line]
+    assert [line for line in ours if "sampling:" not in line] == []

@@ -51,6 +51,9 @@ def _loaded(limit_side: int, min_score: float) -> "RapidOCR":
         import rapidocr
     except ImportError as error:
         raise UserError("text in frames: needs pip install 'contentv[curate]'") from error
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # nothing is sent anywhere
     model = Path(rapidocr.__file__).parent / "models" / MODEL
     if not model.is_file():
         raise ModelFilesError(f"{model}: is missing; use rapidocr 3.10, which brings it")
