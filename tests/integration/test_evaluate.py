@@ -78,16 +78,16 @@ def test_a_killed_evaluation_goes_on(model: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, env=environment) as process:
         end = time.monotonic() + 90
-        while not list(tmp_path.rglob("*.jsonl")) and time.monotonic() < end:
+        while not list(tmp_path.rglob("[!.]*.jsonl")) and time.monotonic() < end:
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-    finished = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jsonl")}
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("[!.]*.jsonl")}
     assert 1 <= len(finished) < 8
     assert not (tmp_path / "report.json").exists()
     assert evaluate(*flags, "--out", tmp_path) == 0
     assert len(rows(tmp_path)) == 8
-    assert finished.items() <= {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.jsonl")}.items()
+    assert finished.items() <= {p: p.stat().st_mtime_ns for p in tmp_path.rglob("[!.]*.jsonl")}.items()
 
 
 @pytest.mark.parametrize(
