@@ -72,6 +72,11 @@ def test_autoencoder(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert 0 < report["models"][0]["psnr"]["value"] < 30
 
 
+def times(folder: Path) -> dict[Path, int]:
+    """When each finished file was written; one whose writer was killed has a dot before its name."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("[!.]*.jsonl")}
+
+
 def test_a_killed_evaluation_goes_on(model: Path, tmp_path: Path) -> None:
     flags = ["toybench", "--model", str(model), "--num-prompts", "8", "--batch-size", "1"]
     command = [sys.executable, "-m", "contentv.cli", "evaluate", *flags, "--out", str(tmp_path)]
@@ -82,12 +87,12 @@ def test_a_killed_evaluation_goes_on(model: Path, tmp_path: Path) -> None:
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-    finished = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("[!.]*.jsonl")}
+    finished = times(tmp_path)
     assert 1 <= len(finished) < 8
     assert not (tmp_path / "report.json").exists()
     assert evaluate(*flags, "--out", tmp_path) == 0
     assert len(rows(tmp_path)) == 8
-    assert finished.items() <= {p: p.stat().st_mtime_ns for p in tmp_path.rglob("[!.]*.jsonl")}.items()
+    assert finished.items() <= times(tmp_path).items()
 
 
 @pytest.mark.parametrize(
