@@ -73,7 +73,7 @@ def test_autoencoder(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def times(folder: Path) -> dict[Path, int]:
-    """When each finished file was written; one whose writer was killed has a dot before its name."""
+    """When each finished file was written; what is half-written has a dot before its name."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("[!.]*.jsonl")}
 
 
