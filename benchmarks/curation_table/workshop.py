@@ -60,12 +60,12 @@ class Workshop:
 
 def at_least(name: str, reached: float, aim: float, n: int, note: str = "") -> Line:
     """A line that is met from `aim` on."""
-    return Line(name, f">= {aim:g}", round(reached, 4), n, reached >= aim, note)
+    return Line(name, f">= {aim:g}", round(float(reached), 4), n, bool(reached >= aim), note)
 
 
 def at_most(name: str, reached: float, aim: float, n: int, note: str = "") -> Line:
     """A line that is met up to `aim`."""
-    return Line(name, f"<= {aim:g}", round(reached, 4), n, reached <= aim, note)
+    return Line(name, f"<= {aim:g}", round(float(reached), 4), n, bool(reached <= aim), note)
 
 
 def share(count: int, of: int) -> float:
