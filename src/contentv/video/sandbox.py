@@ -67,20 +67,14 @@ def values_from_child(
     aside. When the child hangs or dies, those that came before have been yielded and WorldError
     says what happened to the next.
     """
-    command = _command(target, arguments, memory)
-    late = threading.Event()
-    with _started(command) as process:
-        try:
-            line = _in_time(_receive_line, process, late, seconds + _START_SECONDS)
-            while "value" in line:
-                yield line["value"]
-                line = _in_time(_receive_line, process, late, seconds)
-            if "error" in line:
-                raise WorldError(str(line["error"]))
-        except EOFError as error:
-            raise _cause_of_death(process, late, seconds, memory) from error
-        finally:
-            process.kill()
+
+    def receive(stream: IO[bytes]) -> dict[str, Any] | None:
+        line = _receive_line(stream)
+        if "error" in line:
+            raise WorldError(str(line["error"]))
+        return dict(line["value"]) if "value" in line else None
+
+    yield from _each(target, arguments, receive, seconds=seconds, memory=memory)
 
 
 def clips_from_child(
@@ -93,22 +87,14 @@ def clips_from_child(
     for each clip, the start of the child aside. As `values_from_child` when the child hangs or
     dies.
     """
-    command = _command(target, arguments, memory)
-    late = threading.Event()
 
     def receive(stream: IO[bytes]) -> list[Frame] | str | None:
         return _receive_clip(stream, max_pixels)
 
-    with _started(command) as process:
-        try:
-            clip = _in_time(receive, process, late, seconds + _START_SECONDS)
-            while clip is not None:
-                yield clip
-                clip = _in_time(receive, process, late, seconds)
-        except EOFError as error:
-            raise _cause_of_death(process, late, seconds, memory) from error
-        finally:
-            process.kill()
+    clips: Iterator[list[Frame] | str] = _each(
+        target, arguments, receive, seconds=seconds, memory=memory
+    )
+    yield from clips
 
 
 def arrays_from_child(
@@ -119,22 +105,12 @@ def arrays_from_child(
     `max_bytes` and `seconds` are for each of them, the start of the child aside; time the caller
     takes is not counted. MediaError when the child raises one, hangs, dies or sends too much.
     """
-    command = _command(target, arguments, memory)
-    late = threading.Event()
 
     def receive(stream: IO[bytes]) -> Item | None:
         return _receive_item(stream, max_bytes)
 
-    with _started(command) as process:
-        try:
-            item = _in_time(receive, process, late, seconds + _START_SECONDS)
-            while item is not None:
-                yield item
-                item = _in_time(receive, process, late, seconds)
-        except EOFError as error:
-            raise _cause_of_death(process, late, seconds, memory) from error
-        finally:
-            process.kill()
+    items: Iterator[Item] = _each(target, arguments, receive, seconds=seconds, memory=memory)
+    yield from items
 
 
 def child() -> None:
@@ -146,6 +122,29 @@ def child() -> None:
         _send(getattr(importlib.import_module(module), function)(**json.loads(arguments)))
     except MemoryError:
         sys.exit(_OUT_OF_MEMORY)
+
+
+def _each(
+    target: str,
+    arguments: dict[str, Any],
+    receive: Callable[[IO[bytes]], Received | None],
+    *,
+    seconds: float,
+    memory: int,
+) -> Iterator[Received]:
+    """Yield what `receive` reads of a child's output until it gives None; `seconds` for each."""
+    command = _command(target, arguments, memory)
+    late = threading.Event()
+    with _started(command) as process:
+        try:
+            item = _in_time(receive, process, late, seconds + _START_SECONDS)
+            while item is not None:
+                yield item
+                item = _in_time(receive, process, late, seconds)
+        except EOFError as error:
+            raise _cause_of_death(process, late, seconds, memory) from error
+        finally:
+            process.kill()
 
 
 def _command(target: str, arguments: dict[str, Any], memory: int) -> list[str]:

@@ -51,20 +51,25 @@ class Kept:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What the folder holds now, and what was written for it."""
+    """What the folder holds now, and what was written for it.
+
+    `root` is where the paths of a virtual table start; None: in the folder itself.
+    """
 
     out: Path
     clips: int
     written: int
     failed: int
     left_out: Mapping[str, int]
+    root: Path | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.clips} clips, {self.written} written now"]
         if self.failed:
             lines.append(f"  could not be cut: {self.failed}; the manifest says why")
         lines += [f"  left out, {reason}: {count}" for reason, count in self.left_out.items()]
-        return "\n".join([*lines, f"{self.out / MANIFEST_NAME}"])
+        needs = f" (read it with --root {self.root})" if self.root else ""
+        return "\n".join([*lines, f"{self.out / MANIFEST_NAME}{needs}"])
 
 
 def run(config: ExportConfig) -> ExportResult:
@@ -74,13 +79,13 @@ def run(config: ExportConfig) -> ExportResult:
         UserError: the policy has not been applied (`contentv curate select`), or keeps nothing.
     """
     policy = load_policy(config.policy)
-    rows = list(_kept_rows(config, policy))
+    rows = list(_kept_rows(config, policy))[: config.limit]
     if not rows:
         raise UserError(f"policy={config.policy}: keeps no clip; `contentv curate funnel` says why")
     if config.virtual:
         found = point_into_sources(rows, config.root)
         return _write_virtual(config.out, found)
-    jobs = [_job(row, policy) for row in rows[: config.limit]]
+    jobs = [_job(row, policy) for row in rows]
     return _export(config.out, jobs, config.workers or os.cpu_count() or 1)
 
 
@@ -202,4 +207,4 @@ def _call(job: Kept, part: Path) -> tuple[str, dict[str, Any]]:
 
 def _write_virtual(out: Path, found: Virtual) -> ExportResult:
     write_manifest(out / MANIFEST_NAME, found.clips)
-    return ExportResult(out, len(found.clips), 0, 0, Counter(found.left_out))
+    return ExportResult(out, len(found.clips), 0, 0, Counter(found.left_out), found.root)

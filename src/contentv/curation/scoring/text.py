@@ -1,6 +1,5 @@
 """Text in the picture: how much there is, and which of it was laid over the footage."""
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from contentv.curation.scoring.bands import Samples, SourceBands, lines, static
 from contentv.curation.scoring.boxes import covered, flat, overlap
+from contentv.curation.scoring.instants import inside
 from contentv.curation.scoring.ocr import TextDetector
 from contentv.curation.settings import TextSettings
 from contentv.curation.step import WHOLE, Box, Footage, Picture, Row, Span, Stream
@@ -83,10 +83,8 @@ class TextWatcher:
         return [_row(samples, source, self._step.config) for samples in seen]
 
     def _samples(self, span: Span) -> Samples:
-        first = last = bisect_left(self._times, span.start)
-        while last < len(self._times) and span.holds(self._times[last]):
-            last += 1
-        return [[Box(*map(float, box)) for box in found] for found in self._found[first:last]]
+        shown = (self._found[index] for index in inside(self._times, span))
+        return [[Box(*map(float, box)) for box in found] for found in shown]
 
 
 def _row(samples: Samples, source: SourceBands, settings: TextSettings) -> Row:

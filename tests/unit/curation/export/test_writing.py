@@ -156,6 +156,7 @@ def test_a_virtual_table_points_into_the_sources(tmp_path: Path, film: Path) -> 
     folder = selected(tmp_path / "cat", film, clips)
     found = exported(folder, virtual=True)
     assert found.left_out == {"needs a crop": 1, "is a key frame of a video": 1}
+    assert f"--root {film.parent}" in str(found)
     (clip,) = manifest(folder)
     assert (clip.start, clip.frames, clip.path) == (5, 25, film.name)
     buckets = Buckets(BucketConfig(areas=(128 * 128,), frames=(25,), fps=FPS))
