@@ -35,11 +35,12 @@ from contentv.pipelines.checks import (
     Prompt,
     check_choice,
     check_count,
-    check_finite,
 )
 from contentv.pipelines.decoding import Videos, decode_videos, stream_frames
+from contentv.pipelines.denoising import Denoising
 from contentv.pipelines.folder import GenerationDefaults
 from contentv.pipelines.loading import FolderPipeline
+from contentv.pipelines.placement import Placement
 from contentv.pipelines.preparation import (
     fill_in,
     initial_latents,
@@ -63,7 +64,7 @@ class ContentVPipelineOutput(BaseOutput):
         return self.frames
 
 
-class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
+class ContentVPipeline(Denoising, Placement, FolderPipeline, SD3LoraLoaderMixin):
     """Text to video with SD3's text towers, ContentV's transformer and Wan's autoencoder.
 
     Text encoders and their tokenizers may be None: then prompts are passed as embeddings (without
@@ -130,41 +131,7 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
                 f"generation_defaults: {describe_validation_error(error)}"
             ) from error
         self._prompt_cache = PromptCache()
-        self._current_timestep: Tensor | None = None
-        self._guidance_scale = self.defaults.guidance_scale
-        self._joint_attention_kwargs: dict[str, Any] | None = None
-        self._num_timesteps = 0
-        self._interrupt = False
-
-    @property
-    def guidance_scale(self) -> float:
-        """Guidance of the running call; callbacks may set `_guidance_scale`."""
-        return self._guidance_scale
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        """Whether the next step runs the transformer twice."""
-        return self._guidance_scale > 1
-
-    @property
-    def joint_attention_kwargs(self) -> dict[str, Any] | None:
-        """As given to the running call."""
-        return self._joint_attention_kwargs
-
-    @property
-    def num_timesteps(self) -> int:
-        """Steps of the running call."""
-        return self._num_timesteps
-
-    @property
-    def current_timestep(self) -> Tensor | None:
-        """Timestep of the running step, 0..1000; None between calls. Caches ask for it."""
-        return self._current_timestep
-
-    @property
-    def interrupt(self) -> bool:
-        """Set `_interrupt = True` in a callback to decode what there is and return."""
-        return self._interrupt
+        self._begin_call(guidance_scale=self.defaults.guidance_scale, joint_attention_kwargs=None)
 
     @torch.no_grad()
     def __call__(  # noqa: PLR0913, PLR0917 - diffusers' conventions
@@ -221,38 +188,40 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
             check_choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
         check_choice("output_type", output_type, OUTPUT_TYPES)
         check_count("num_videos_per_prompt", num_videos_per_prompt)
-        self._guidance_scale = settings.guidance_scale
-        self._joint_attention_kwargs = joint_attention_kwargs
-        self._interrupt = False
+        self._begin_call(settings.guidance_scale, joint_attention_kwargs)
 
         device, dtype = self._execution_device, self.transformer.dtype
-        embeds = self.encode_prompt(
-            prompt,
-            prompt_2,
-            prompt_3,
-            device=device,
-            num_videos_per_prompt=num_videos_per_prompt,
-            do_classifier_free_guidance=self.do_classifier_free_guidance,
-            negative_prompt=negative_prompt,
-            negative_prompt_2=negative_prompt_2,
-            negative_prompt_3=negative_prompt_3,
-            prompt_embeds=prompt_embeds,
-            negative_prompt_embeds=negative_prompt_embeds,
-            pooled_prompt_embeds=pooled_prompt_embeds,
-            negative_pooled_prompt_embeds=negative_pooled_prompt_embeds,
-            clip_skip=clip_skip,
-            max_sequence_length=max_sequence_length,
-            lora_scale=(joint_attention_kwargs or {}).get("scale"),
-        )
+        with self._act("text"):
+            embeds = self.encode_prompt(
+                prompt,
+                prompt_2,
+                prompt_3,
+                device=device,
+                num_videos_per_prompt=num_videos_per_prompt,
+                do_classifier_free_guidance=self.do_classifier_free_guidance,
+                negative_prompt=negative_prompt,
+                negative_prompt_2=negative_prompt_2,
+                negative_prompt_3=negative_prompt_3,
+                prompt_embeds=prompt_embeds,
+                negative_prompt_embeds=negative_prompt_embeds,
+                pooled_prompt_embeds=pooled_prompt_embeds,
+                negative_pooled_prompt_embeds=negative_pooled_prompt_embeds,
+                clip_skip=clip_skip,
+                max_sequence_length=max_sequence_length,
+                lora_scale=(joint_attention_kwargs or {}).get("scale"),
+            )
         channels = self.transformer.config.in_channels
         noise = initial_latents(latents, shape, channels, generator, like=embeds[0])
         tensors = zip(self._callback_tensor_inputs, (noise, *embeds), strict=True)
         state = {name: t if t is None else t.to(device, dtype) for name, t in tensors}
         sigmas = sampling_sigmas(settings.num_inference_steps)
         scheduler.set_timesteps(sigmas=sigmas, device=device)
-        final = self._denoise(state, scheduler, callback_on_step_end, callback_names)
-        is_latent = output_type == "latent"
-        videos = final if is_latent else decode_videos(self.vae, final, output_type)
+        with self._act("denoise"):
+            final = self._denoise(state, scheduler, callback_on_step_end, callback_names)
+        videos: Videos = final
+        if output_type != "latent":
+            with self._act("decode"):
+                videos = decode_videos(self.vae, final, output_type)
         self.maybe_free_model_hooks()
         return ContentVPipelineOutput(frames=videos) if return_dict else (videos,)
 
@@ -263,7 +232,8 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
         Raises:
             NumericsError: a frame has NaN values, or the video is black throughout.
         """
-        yield from stream_frames(self.vae, latents.to(self._execution_device))
+        with self._act("decode"):
+            yield from stream_frames(self.vae, latents.to(self._execution_device))
         self.maybe_free_model_hooks()
 
     def encode_prompt(  # noqa: PLR0913 - diffusers' conventions
@@ -346,51 +316,3 @@ class ContentVPipeline(FolderPipeline, SD3LoraLoaderMixin):
             tensor.repeat_interleave(repeats, dim=0) for tensor in negative
         )
         return sequence, negative_sequence, pooled, negative_pooled
-
-    def _denoise(
-        self,
-        state: dict[str, Any],
-        scheduler: FlowMatchEulerDiscreteScheduler,
-        callback: Callable[..., Any] | None,
-        callback_names: list[str],
-    ) -> Tensor:
-        """Latents of a video from the noise in `state["latents"]`, a step at a time."""
-        self._num_timesteps = len(scheduler.timesteps)
-        for step, timestep in enumerate(self.progress_bar(scheduler.timesteps)):
-            if self.interrupt:
-                break
-            self._current_timestep = timestep
-            velocity = self._velocity(state, timestep)
-            latents = scheduler.step(velocity, timestep, state["latents"], return_dict=False)[0]
-            check_finite(latents, f"in the latents after step {step + 1}")
-            state["latents"] = latents
-            if callback is not None:
-                inputs = {name: state[name] for name in callback_names}
-                outputs = callback(self, step, timestep, inputs) or {}
-                state.update({name: outputs[name] for name in state.keys() & outputs.keys()})
-        self._current_timestep = None
-        final: Tensor = state["latents"]
-        return final
-
-    def _velocity(self, state: dict[str, Any], timestep: Tensor) -> Tensor:
-        """Guided velocity, in two passes: caches tell them apart, memory stays half."""
-        cond = self._predict(state, timestep, context="cond")
-        if not self.do_classifier_free_guidance:
-            return cond
-        uncond = self._predict(state, timestep, context="uncond", prefix="negative_")
-        return uncond + self._guidance_scale * (cond - uncond)
-
-    def _predict(
-        self, state: dict[str, Any], timestep: Tensor, *, context: str, prefix: str = ""
-    ) -> Tensor:
-        latents = state["latents"]
-        with self.transformer.cache_context(context):
-            velocity: Tensor = self.transformer(
-                hidden_states=latents,
-                encoder_hidden_states=state[f"{prefix}prompt_embeds"],
-                pooled_projections=state[f"{prefix}pooled_prompt_embeds"],
-                timestep=timestep.expand(len(latents)),
-                joint_attention_kwargs=self._joint_attention_kwargs,
-                return_dict=False,
-            )[0]
-        return velocity
