@@ -30,8 +30,16 @@ from contentv.encoding.ahead import ahead
 
 _log = get_logger(__name__)
 
-_MORE_TOKENS = (1, 2, 4)  # an answer that is cut short is asked for again with so many times more
+_MOST_ASKED = 3  # times that one caption is asked for
 _TRUNCATED = "truncated"
+# Added to the prompt when an answer failed a check: an equal question may get an equal answer.
+_REMINDERS = {
+    "refused": "Frames of a video are attached; describe what is seen in them.",
+    "too_short": "Write a longer description, in whole sentences.",
+    "too_long": "Write a shorter description.",
+    "repeats": "Say each thing once.",
+    "language": "Write in English.",
+}
 
 
 @dataclass(frozen=True)
@@ -178,20 +186,25 @@ def _ask(
 
 
 def _ask_once(captioner: Captioner, clip: Clip, prompt: Prompt, seen: Shown) -> Written:
-    begin = time.monotonic()
-    for more in _MORE_TOKENS:
-        request = Request(seen, prompt.length, prompt.text, more * prompt.max_tokens)
-        answer = captioner(request)
-        if answer.finished:
+    begin, text, wrong = time.monotonic(), prompt.text, _TRUNCATED
+    tokens = prompt.max_tokens
+    for _ in range(_MOST_ASKED):
+        answer = captioner(Request(seen, prompt.length, text, tokens))
+        said = clean(answer.text)
+        wrong = fault(said, prompt.words) if answer.finished else _TRUNCATED
+        if not wrong:
             break
-    text = clean(answer.text)
+        if answer.finished:
+            text = f"{prompt.text} {_REMINDERS[wrong]}"
+        else:
+            tokens *= 2
     return Written(
         clip=clip.path,
         length=prompt.length,
         captioner=captioner.name,
         prompt=_digest(prompt),
-        text=text,
-        fault=fault(text, prompt.words) if answer.finished else _TRUNCATED,
+        text=said,
+        fault=wrong,
         finished=answer.finished,
         times=tuple(seen.times),
         prompt_tokens=answer.prompt_tokens,

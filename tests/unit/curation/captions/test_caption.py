@@ -82,13 +82,28 @@ def test_one_clip_without_an_answer_is_asked_again_next_time(folder: Path) -> No
 
 def test_an_answer_cut_short_gets_more_room(folder: Path) -> None:
     def answer(_: int, body: dict[str, Any]) -> Reply:
+        text = DETAILED if body["max_tokens"] >= 400 else SENTENCE
         enough = body["max_tokens"] in (160, 1600)
-        return completion(DETAILED, finish="stop" if enough else "length")
+        return completion(text, finish="stop" if enough else "length")
 
     with chat_server(answer) as server:
         found = ask(folder, server.url, parallel=1)
     assert [body["max_tokens"] for body in server.asked[:5]] == [80, 160, 400, 800, 1600]
-    assert found.faults == {"too_long": 3} or not found.faults
+    assert found.captioned == 3
+    assert not found.faults
+
+
+def test_an_answer_that_fails_a_check_is_asked_for_again_with_a_reminder(folder: Path) -> None:
+    def answer(_: int, body: dict[str, Any]) -> Reply:
+        reminded = "Write a shorter description." in json.dumps(body)
+        return completion(SENTENCE) if reminded else completion("word " * 200)
+
+    with chat_server(answer) as server:
+        found = ask(folder, server.url, parallel=1)
+    # The short ones are right the second time, the detailed ones, not reminded of that, never.
+    assert len(server.asked) == 3 * (2 + 3)
+    assert [clip.short for clip in read_manifest(folder / MANIFEST_NAME)][:3] == [SENTENCE] * 3
+    assert found.faults == {"repeats": 3}
 
 
 def test_a_refusal_is_a_row_with_its_reason_and_no_caption(folder: Path) -> None:
