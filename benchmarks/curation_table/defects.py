@@ -108,7 +108,7 @@ def borders(shop: Workshop) -> Iterator[Line]:
 
 def blur(shop: Workshop) -> Iterator[Line]:
     """Real clips as they are, and blurred, at the size at which blur is measured."""
-    step, least = BlurStep(BlurSettings()), threshold("blur_p50")
+    step, least = BlurStep(BlurSettings()), threshold("sharpness")
     values: dict[float, list[float]] = {0.0: [], 2.0: [], 3.0: [], 5.0: []}
     takes = shop.pool[:: max(1, round(1 / shop.effort))]
     for take, sigma in product(takes, values):
@@ -116,7 +116,7 @@ def blur(shop: Workshop) -> Iterator[Line]:
         scale = max(1.0, min(shown[0].shape[:2]) / SAMPLE_SIDE)
         path = shop.place("blur.mp4")
         write(path, [blurred(f, sigma * scale) if sigma else f for f in shown], fps=_FPS)
-        values[sigma].append(float(str(look(path, [step]).row(step)["blur_p50"])))
+        values[sigma].append(float(str(look(path, [step]).row(step)["sharpness"])))
     planted = [value for sigma, found in values.items() if sigma for value in found]
     sharp = values[0.0]
     recall = share(sum(value < least for value in planted), len(planted))

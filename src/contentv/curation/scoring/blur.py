@@ -1,4 +1,4 @@
-"""Blur: the variance of a picture's Laplacian, and two columns that tell it from noise.
+"""Blur: the variance of a picture's Laplacian, and how much of it one more blur takes away.
 
 Sums are kept per tile of the picture, so that a crop found later needs no second look at pixels.
 """
@@ -17,6 +17,7 @@ from contentv.curation.step import Box, Footage, Picture, Row, Span, Stream
 
 _ROUNDING = 1e-6  # parts of the picture: a crop that ends where a tile ends holds the tile
 _MEDIAN_OF_NOISE = 0.6745  # median of |x| where x is normal with variance 1
+_LAPLACIAN = 20**0.5  # standard deviation of the Laplacian of white noise of deviation 1
 
 
 class BlurStep:
@@ -30,16 +31,20 @@ class BlurStep:
       of a Haar wavelet: the standard deviation of white noise, in steps of 0.74.
     * `reblur`: median of that variance over the one after one more blur. Near 1 the picture was
       blurred already; None where it is of one colour.
+    * `sharpness`: blur_p50 without what noise adds to it (20 noise_sigma^2, half of it at most),
+      times reblur; 0 for one colour. The variance alone is also low for sharp pictures with little
+      detail, and high for blurred ones with much contrast or noise.
     """
 
     name: ClassVar[str] = "blur"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     stream: ClassVar[Stream] = "samples"
     columns: ClassVar[Mapping[str, type]] = {
         "blur_p50": float,
         "blur_min": float,
         "noise_sigma": float,
         "reblur": float,
+        "sharpness": float,
     }
 
     def __init__(self, config: BlurSettings) -> None:
@@ -80,12 +85,21 @@ class BlurWatcher:
         variances = [sample.variances(crop) for sample in samples]
         ratios = [sharp / soft for sharp, soft in variances if soft > 0]
         noise = np.concatenate([sample.noise[sample.inside(crop)].ravel() for sample in samples])
+        sigma = float(np.median(noise)) / 2 / _MEDIAN_OF_NOISE
+        middle = float(np.median([sharp for sharp, _ in variances]))
+        reblur = float(np.median(ratios)) if ratios else None
         return {
-            "blur_p50": float(np.median([sharp for sharp, _ in variances])),
+            "blur_p50": middle,
             "blur_min": min(sharp for sharp, _ in variances),
-            "noise_sigma": float(np.median(noise)) / 2 / _MEDIAN_OF_NOISE,
-            "reblur": float(np.median(ratios)) if ratios else None,
+            "noise_sigma": sigma,
+            "reblur": reblur,
+            "sharpness": _without_noise(middle, sigma) * (reblur or 0.0),
         }
+
+
+def _without_noise(variance: float, sigma: float) -> float:
+    # The noise of compressed video is not white: what is left of it would be too little.
+    return variance - min(_LAPLACIAN**2 * sigma**2, variance / 2)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Flow matching: predict the velocity at a point between data and noise, given a text."""
 
+import torch
 from torch import Tensor, nn
 
 from contentv.data.batch import LatentBatch, NoisedBatch
@@ -43,6 +44,8 @@ class FlowMatchingObjective:
 
 def compile_for_training(transformer: ContentVTransformer3DModel) -> None:
     """Compile the blocks of a small transformer for fixed shapes."""
+    # Compilations of earlier stages in this process would count towards the limit of this one's.
+    torch.compiler.reset()
     # At a few hundred tokens plain matrix products beat the CPU's fused attention backward.
     transformer.set_attention_backend("_native_math")
     transformer.compile_repeated_blocks(fullgraph=True, dynamic=False, options=_INDUCTOR)
