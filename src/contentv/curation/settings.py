@@ -222,7 +222,7 @@ class TextSettings(Config):
     """How text in the picture is found, and which of it was laid over the footage."""
 
     limit_side: int = Field(
-        480, ge=64, le=4096, description="Pixels of the longer side when text is looked for"
+        416, ge=64, le=4096, description="Pixels of the longer side when text is looked for"
     )
     min_score: float = Field(0.5, gt=0, le=1, description="How sure the detector must be of a text")
     max_line: float = Field(

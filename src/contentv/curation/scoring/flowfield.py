@@ -54,6 +54,20 @@ def explained(first: Picture, second: Picture, flow: Flow) -> float:
     return float(np.mean((after < _LEFT * before) & (before > _VISIBLE)))
 
 
+def texture(picture: Picture) -> NDArray[np.float32]:
+    """How surely each point's movement can be told, ``[h w]``.
+
+    The least eigenvalue of the structure tensor. A flat place goes along with its surroundings, an edge along itself: both seem too slow.
+    """
+    cv2 = opencv()
+    values: NDArray[np.float32] = cv2.cornerMinEigenVal(
+        cv2.GaussianBlur(picture, (0, 0), _SMOOTH), _PATCH + 1
+    )
+    return values
+
+
+_SMOOTH = 1.0  # pixels: compression's own texture does not move along
+
 _LEFT = 0.5
 _VISIBLE = 0.5  # squared grey levels: less is rounding
 _WINDOW = 17  # pixels

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contentv.curation.scoring.camera import Points
-from contentv.curation.scoring.flowfield import SMALLEST, dis_flow, explained
+from contentv.curation.scoring.flowfield import SMALLEST, dis_flow, explained, texture
 from contentv.curation.scoring.motionscores import Pair, motion_row
 from contentv.curation.scoring.spool import Spool
 from contentv.curation.settings import MotionSettings
@@ -18,6 +18,7 @@ from contentv.curation.step import Box, Footage, Picture, Row, Span, Stream
 
 _ROWS = 18  # of grid points at least: what a step of 8 pixels gives in 256 x 144
 _STEP = 8
+_CLEAR = 1e-5  # texture of points that say how the camera moves; else the best quarter says it
 _MOVING = 0.01  # part of the picture whose change must be explained by motion
 _LONGEST = 0.5  # seconds between two pictures that still show one movement
 
@@ -26,8 +27,9 @@ class MotionStep:
     """Dense flow between neighbouring luma pictures, about 8 pairs a second (paper section 3).
 
     A pair's flow is taken on a grid of every 8 pixels, inside the clip's crop. A homography fitted
-    by RANSAC gives the background's flow; what a point moves beside it is foreground. Columns, over
-    the pairs of a clip whose pictures both belong to it, weighted by their time:
+    by RANSAC to the points with texture gives the background's flow; what a point moves beside it
+    is foreground. Columns, over the pairs of a clip whose pictures both belong to it, weighted by
+    their time:
 
     * `motion_background`: mean length of the background's flow;
     * `motion_foreground`: mean length of the rest among the `top_share` of points that move most
@@ -49,7 +51,7 @@ class MotionStep:
     """
 
     name: ClassVar[str] = "motion"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     stream: ClassVar[Stream] = "luma"
     columns: ClassVar[Mapping[str, type]] = {
         "motion": float,
@@ -105,12 +107,18 @@ class MotionWatcher:
         return rows
 
     def _compare(self, first: Picture, second: Picture) -> bytes:
-        """Give the flow on the grid; zero when it explains too little of what changed."""
+        """Give the flow on the grid, zero when it explains too little of what changed.
+
+        After it a bit per point: has it enough texture to say how it moves?
+        """
         flow = self._flow_between(first, second)
         x, y = _grid(*first.shape)
         kept = flow[np.ix_(y, x)].astype(np.float16)
-        moves = explained(first, second, flow) >= _MOVING
-        return (kept if moves else np.zeros_like(kept)).tobytes()
+        if explained(first, second, flow) < _MOVING:
+            kept = np.zeros_like(kept)
+        detail = texture(first)[np.ix_(y, x)]
+        clear = detail >= min(_CLEAR, np.quantile(detail, 0.75))
+        return kept.tobytes() + np.packbits(clear).tobytes()
 
     def _pairs(self, span: Span, crop: Box) -> list[Pair]:
         if self._last is None:
@@ -123,12 +131,23 @@ class MotionWatcher:
             content = self._flows.get(number)
             if not content or not inside.any():
                 continue
-            flow = np.frombuffer(content, np.float16).reshape(-1, 2)[inside].astype(np.float64)
+            flow, clear = _read(content, len(inside))
             seconds = self._times[number + 1] - self._times[number]
             size = width * crop.width, height * crop.height
             corner = width * crop.x - 0.5, height * crop.y - 0.5
-            pairs.append(Pair(points - corner, flow, size, seconds, max(height, width)))
+            pairs.append(
+                Pair(
+                    points - corner, flow[inside], clear[inside], size, seconds, max(height, width)
+                )
+            )
         return pairs
+
+
+def _read(content: bytes, count: int) -> tuple[Points, NDArray[np.bool_]]:
+    """What `MotionWatcher._compare` gave: the flow of `count` points, and which are clear."""
+    flow = np.frombuffer(content, np.float16, 2 * count).reshape(-1, 2).astype(np.float64)
+    bits = np.frombuffer(content, np.uint8, offset=4 * count)
+    return flow, np.unpackbits(bits, count=count).astype(bool)
 
 
 def _grid(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

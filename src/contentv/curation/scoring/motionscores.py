@@ -21,6 +21,7 @@ from contentv.curation.step import Row
 
 _REFERENCE = 256  # pixels: the long side for which the tolerance is meant
 _FINEST = 0.25  # pixels: no flow is more exact
+_FEWEST = 24  # points with a clear flow; with fewer all points say how the camera moves
 _STILL_RUN = 0.5  # seconds
 _JUMP = 0.25  # seconds: a movement between two stills that takes longer is none
 
@@ -29,12 +30,14 @@ _JUMP = 0.25  # seconds: a movement between two stills that takes longer is none
 class Pair:
     """The flow between two pictures `seconds` apart, inside a crop.
 
-    `points` and `flow` are ``[n 2]`` pixels, counted from the crop's corner; `size` is the crop's
-    width and height in pixels, `side` the long side of the whole picture.
+    `points` and `flow` are ``[n 2]`` pixels, counted from the crop's corner; `clear` says whose
+    flow is certain; `size` is the crop's width and height in pixels, `side` the long side of the
+    whole picture.
     """
 
     points: Points
     flow: Points
+    clear: NDArray[np.bool_]
     size: tuple[float, float]
     seconds: float
     side: int
@@ -89,7 +92,9 @@ def pair_motion(pair: Pair, config: MotionSettings) -> Motion:
     seen = ((ahead >= 0) & (ahead <= pair.size)).all(axis=1)
     seen = seen if seen.any() else np.ones_like(seen)
     tolerance = max(config.tolerance * pair.side / _REFERENCE, _FINEST)
-    homography = fit_homography(pair.points[seen], pair.flow[seen], tolerance)
+    sure = seen & pair.clear
+    sure = sure if sure.sum() >= _FEWEST else seen
+    homography = fit_homography(pair.points[sure], pair.flow[sure], tolerance)
     background = carried(pair.points, homography)
     beside = np.sort(np.linalg.norm(pair.flow - background, axis=1)[seen])
     top = max(1, round(config.top_share * len(beside)))
