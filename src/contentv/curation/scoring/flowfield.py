@@ -57,7 +57,8 @@ def explained(first: Picture, second: Picture, flow: Flow) -> float:
 def texture(picture: Picture) -> NDArray[np.float32]:
     """How surely each point's movement can be told, ``[h w]``.
 
-    The least eigenvalue of the structure tensor. A flat place goes along with its surroundings, an edge along itself: both seem too slow.
+    The least eigenvalue of the structure tensor. A flat place goes along with its surroundings, an
+    edge along itself: both seem too slow.
     """
     cv2 = opencv()
     values: NDArray[np.float32] = cv2.cornerMinEigenVal(

@@ -117,7 +117,7 @@ class MotionWatcher:
         if explained(first, second, flow) < _MOVING:
             kept = np.zeros_like(kept)
         detail = texture(first)[np.ix_(y, x)]
-        clear = detail >= min(_CLEAR, np.quantile(detail, 0.75))
+        clear = detail >= min(_CLEAR, float(np.quantile(detail, 0.75)))
         return kept.tobytes() + np.packbits(clear).tobytes()
 
     def _pairs(self, span: Span, crop: Box) -> list[Pair]:

@@ -92,8 +92,8 @@ def pair_motion(pair: Pair, config: MotionSettings) -> Motion:
     seen = ((ahead >= 0) & (ahead <= pair.size)).all(axis=1)
     seen = seen if seen.any() else np.ones_like(seen)
     tolerance = max(config.tolerance * pair.side / _REFERENCE, _FINEST)
-    sure = seen & pair.clear
-    sure = sure if sure.sum() >= _FEWEST else seen
+    clear = pair.clear & seen
+    sure = clear if np.count_nonzero(clear) >= _FEWEST else seen
     homography = fit_homography(pair.points[sure], pair.flow[sure], tolerance)
     background = carried(pair.points, homography)
     beside = np.sort(np.linalg.norm(pair.flow - background, axis=1)[seen])
