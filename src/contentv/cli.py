@@ -3,6 +3,7 @@
 Nothing heavy is imported before a verb runs: `contentv VERB --help` knows the configuration only.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import difflib
@@ -10,17 +11,17 @@ import gc
 import importlib
 import inspect
 import io
-import logging
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 from contentv.base.interrupts import INTERRUPTED, ending_at_once, raising_between_imports
+from contentv.base.log import quiet_libraries
+from contentv.base.spared import QUANTIZERS, spare
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -29,11 +30,7 @@ if TYPE_CHECKING:
 
 _TERMINATED = 143  # what shells expect of a program ended by SIGTERM: 128 + 15
 _STOPPED = "interrupted; finished files are kept, nothing half-written is left"
-# Libraries set their own loggers' levels, some below the package's: each is named.
-_CHATTY = (
-    *("diffusers", "diffusers.quantizers", "transformers", "huggingface_hub"),
-    *("torch", "torch.utils._pytree", "torchao", "bitsandbytes"),
-)
+_NOT_NEEDED = {"generate": ("peft", "scipy", "onnxruntime", *QUANTIZERS)}  # see base/spared.py
 _METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", Path: "PATH", str: "TEXT"}
 
 
@@ -180,6 +177,13 @@ VERBS = {
 }
 
 
+def program() -> int:
+    """Be the program `contentv`: `main` in a process that does nothing else."""
+    atexit.register(gc.freeze)  # to look for garbage once more at the end would take a second
+    spare(_NOT_NEEDED.get(" ".join(sys.argv[1:2]), ()))
+    return main()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code: 0, 1 (world), 2 (user) or 130 (Ctrl-C)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -213,7 +217,7 @@ def _dispatch(arguments: list[str], *, debug: bool) -> int:
         print(_overview(name))
         return 0
     config = _parse(VERBS[name], f"contentv {name}", rest)
-    _quiet_libraries(debug=debug)
+    quiet_libraries(debug=debug)
     with ending_at_once(f"contentv: {_STOPPED}"):
         run = _load(VERBS[name].run)
     result = run(config)
@@ -334,16 +338,6 @@ def _metavar(kinds: list[Any]) -> str | None:
     return _METAVARS.get(kinds[0])
 
 
-def _quiet_libraries(*, debug: bool) -> None:
-    from contentv.base.log import setup_logging
-
-    setup_logging(verbose=debug)
-    if not debug:
-        warnings.simplefilter("ignore")
-        for name in _CHATTY:
-            logging.getLogger(name).setLevel(logging.ERROR)
-
-
 def _explain(error: BaseException) -> tuple[int, str]:
     """Give the exit code and what to say."""
     from contentv.base.errors import ContentVError
@@ -391,4 +385,4 @@ def _one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

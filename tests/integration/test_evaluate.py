@@ -101,6 +101,7 @@ def test_a_killed_evaluation_goes_on(model: Path, tmp_path: Path) -> None:
         (["toybench", "--model", "nothing"], 2, "no such model"),
         (["vbench"], 2, "suite=vbench"),
         (["autoencoder", "--flow-shift", "3"], 2, "flow_shift has no effect on autoencoder"),
+        (["autoencoder", "--speed", "fast"], 2, "speed has no effect on autoencoder"),
         (["toybench", "--num-prompts", "none"], 2, "num_prompts=none"),
     ],
 )

@@ -3,12 +3,14 @@
 import importlib
 import importlib.util
 import os
+from pathlib import Path
 
 import torch
 
 from contentv.base.errors import UserError, WorldError
 
 _ASCEND_SWITCH = "USE_ASCEND_NPU"
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -46,6 +48,23 @@ def device_name(device: torch.device) -> str:
     backend = getattr(torch, device.type)
     name: str = getattr(backend, "get_device_name", lambda _: device.type)(device.index)
     return name
+
+
+def total_memory(device: torch.device) -> int | None:
+    """Bytes of memory that an accelerator has in all; None when its driver does not say."""
+    return None if (found := _memory(device)) is None else found[1]
+
+
+def main_memory() -> int | None:
+    """Bytes of main memory that this process can have; None when the system does not say."""
+    try:
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+    try:  # a container has less than its machine
+        return min(found, int(_CONTAINER_LIMIT.read_text()))
+    except (OSError, ValueError):
+        return found
 
 
 def describe_devices() -> list[str]:
@@ -97,10 +116,16 @@ def _load_ascend_plugin(*, required: bool = True) -> None:
 
 
 def _describe(device: torch.device) -> str:
+    found = _memory(device)
+    memory = "" if found is None else f", {found[0] / 2**30:.1f} of {found[1] / 2**30:.1f} GiB free"
+    return f"{device}: {device_name(device)}{memory}"
+
+
+def _memory(device: torch.device) -> tuple[int, int] | None:
+    """Free and all bytes of an accelerator."""
     backend = getattr(torch, device.type)
     try:
         free, total = backend.mem_get_info(device.index)
-        memory = f", {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     except (AttributeError, RuntimeError):
-        memory = ""
-    return f"{device}: {device_name(device)}{memory}"
+        return None
+    return free, total

@@ -2,10 +2,16 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _ROOT = "contentv"
+# Libraries set their own loggers' levels, some below the package's: each is named.
+_CHATTY = (
+    *("diffusers", "diffusers.quantizers", "transformers", "huggingface_hub"),
+    *("torch", "torch.utils._pytree", "torchao", "bitsandbytes"),
+)
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -26,6 +32,15 @@ def setup_logging(*, verbose: bool = False) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     root.propagate = False
+
+
+def quiet_libraries(*, debug: bool) -> None:
+    """Set up our log lines and, but for `debug`, silence the libraries below ERROR."""
+    setup_logging(verbose=debug)
+    if not debug:
+        warnings.simplefilter("ignore")
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextmanager

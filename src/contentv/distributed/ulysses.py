@@ -1,8 +1,8 @@
 """Ulysses for joint attention: tokens are spread over processes, heads while attention runs.
 
-Every stream is split by itself, so no process repeats another's text. Attention has no mask and
-positions are in the tokens already, so the joint order of tokens does not matter and they come out
-of the exchange as [video 0, text 0, video 1, text 1, ...]. Degrees need not divide anything.
+Every stream is split by itself, so no process repeats another's text. Attention sees the streams
+whole, one after the other, as in one process: it may have windows. Degrees need not divide
+anything.
 Method: arXiv 2309.14509 (DeepSpeed Ulysses).
 """
 
@@ -97,25 +97,24 @@ class Ulysses:
         ]
         received = exchange(parts, shapes, self.group, even=self.even)
         real = [part.narrow(3, 0, heads[self.rank]) for part in received]
-        pieces = []
+        pieces: list[list[Tensor]] = []
         for part, kept_counts, counts in zip(
             real, self._kept_tokens(), self._tokens(), strict=True
         ):
             streams = torch.split(part, kept_counts, dim=2)
-            pieces += [s.narrow(2, 0, n) for s, n in zip(streams, counts, strict=True)]
-        return torch.cat(pieces, dim=2)
+            pieces.append([s.narrow(2, 0, n) for s, n in zip(streams, counts, strict=True)])
+        return torch.cat([p for stream in zip(*pieces, strict=True) for p in stream], dim=2)
 
     def _to_tokens(self, mixed: Tensor, heads: tuple[int, ...]) -> Tensor:
         """[b n local-h d] to [b local-n h d]."""
         kept = self._kept(heads)
         mixed = _padded(mixed, 2, kept[self.rank])
-        ranks = torch.split(mixed, [sum(counts) for counts in self._tokens()], dim=1)
+        by_stream = [list(counts) for counts in zip(*self._tokens(), strict=True)]
+        streams = torch.split(mixed, [sum(counts) for counts in by_stream], dim=1)
+        shares = [torch.split(s, n, dim=1) for s, n in zip(streams, by_stream, strict=True)]
         parts = []
-        for part, kept_counts, counts in zip(
-            ranks, self._kept_tokens(), self._tokens(), strict=True
-        ):
-            streams = torch.split(part, counts, dim=1)
-            padded = [_padded(s, 1, n) for s, n in zip(streams, kept_counts, strict=True)]
+        for pieces, kept_counts in zip(zip(*shares, strict=True), self._kept_tokens(), strict=True):
+            padded = [_padded(piece, 1, n) for piece, n in zip(pieces, kept_counts, strict=True)]
             parts.append(torch.cat(padded, dim=1))
         own = parts[self.rank].shape[1]
         shapes = [(mixed.shape[0], own, count, mixed.shape[3]) for count in kept]

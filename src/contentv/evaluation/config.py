@@ -7,10 +7,14 @@ from pydantic import Field, model_validator
 
 from contentv.base.config import Argument, Config
 from contentv.base.options import Device
+from contentv.pipelines.config import Speed
 
 Suite = Literal["toybench", "autoencoder"]
 _FOLDERS_OWN = Argument(default="the model's own")
-_ONLY_TOYBENCH = ("captions", "num_inference_steps", "guidance_scale", "flow_shift", "dtype")
+_ONLY_TOYBENCH = (
+    *("captions", "num_inference_steps", "guidance_scale", "flow_shift"),
+    *("speed", "dtype"),
+)
 
 
 class EvaluateConfig(Config):
@@ -45,6 +49,7 @@ class EvaluateConfig(Config):
     flow_shift: Annotated[float | None, _FOLDERS_OWN] = Field(
         None, gt=0, le=1000, description="shift of the steps towards high noise"
     )
+    speed: Speed = Field("exact", description="as of `contentv generate`")
     batch_size: int = Field(16, ge=1, le=4096, description="videos sampled at once")
     out: Annotated[Path | None, Argument(default="SUITE_MODEL")] = Field(
         None, description="folder for the report and the clips' rows"

@@ -62,6 +62,7 @@ def _plan(name: str, config: EvaluateConfig) -> Plan:
             num_inference_steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,
             flow_shift=config.flow_shift,
+            speed=config.speed,
             device=config.device,
             dtype=config.dtype,
             offline=config.offline,

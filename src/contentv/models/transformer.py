@@ -20,6 +20,7 @@ from diffusers.utils import apply_lora_scale
 from torch import Tensor, nn
 
 from contentv.base.errors import UserError
+from contentv.models.attending import AttentionChoices
 from contentv.models.attention import JointAttention
 from contentv.models.embeddings import Grid, PatchEmbed3D, RotaryPositions, SinCosPositions
 
@@ -84,13 +85,17 @@ class ContentVTransformerBlock(nn.Module):
         )
 
         hidden_states = torch.addcmul(hidden_states, gate, attended)
+        del attended  # what is gone before a feed-forward is not there at the peak of memory
+        if not self.is_last:
+            text_gate, text_ff_shift, text_ff_scale, text_ff_gate = text_rest
+            text = torch.addcmul(encoder_hidden_states, text_gate, text_attended)
+        del text_attended
+
         normed = modulated_norm(hidden_states, ff_shift, ff_scale)
         hidden_states = torch.addcmul(hidden_states, ff_gate, self._chunked(self.ff, normed))
         if self.is_last:
             return encoder_hidden_states, hidden_states
 
-        text_gate, text_ff_shift, text_ff_scale, text_ff_gate = text_rest
-        text = torch.addcmul(encoder_hidden_states, text_gate, text_attended)
         normed = modulated_norm(text, text_ff_shift, text_ff_scale)
         text = torch.addcmul(text, text_ff_gate, self._chunked(self.ff_context, normed))
         return text, hidden_states
@@ -109,7 +114,7 @@ class ContentVTransformerBlock(nn.Module):
 
 
 class ContentVTransformer3DModel(
-    ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
+    AttentionChoices, ModelMixin, AttentionMixin, ConfigMixin, PeftAdapterMixin, CacheMixin
 ):
     """Velocity (noise - data) of a noisy latent video, given a text.
 
@@ -203,6 +208,7 @@ class ContentVTransformer3DModel(
         tokens = tokens.flatten(1, 3)
         temb = self.time_text_embed(timestep, pooled_projections)
         text = self.context_embedder(encoder_hidden_states)
+        tokens, rotation = self._in_window_order(grid, tokens, text, rotation)
 
         for block in self.transformer_blocks:
             if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -214,7 +220,7 @@ class ContentVTransformer3DModel(
 
         scale, shift = self.norm_out(temb)
         patches = self.proj_out(modulated_norm(tokens, shift, scale))
-        velocity = self._unpatchify(patches, grid)
+        velocity = self._unpatchify(self._in_raster_order(patches), grid)
         return Transformer2DModelOutput(sample=velocity) if return_dict else (velocity,)
 
     def enable_forward_chunking(self, chunk_size: int = 4096, dim: int = 1) -> None:

@@ -5,20 +5,21 @@ channel) is what the transformer speaks. Everything outside this file holds norm
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
 from diffusers.utils.accelerate_utils import apply_forward_hook
-from torch import Tensor
+from torch import Tensor, nn
 
 from contentv.models.vae_frames import FrameDecoder
+from contentv.models.vae_tiles import Tiling, decode_tiles
+from contentv.models.vaecost import PIXELS_PER_CALL
 from contentv.video.shapes import ScaleFactors
 
-# Output pixels per call of the decoder. A latent frame of 256x256 is more than this, so most videos
-# are decoded a latent frame at a time; a tiny clip takes two calls, not one per latent frame.
-_PIXELS_PER_CALL = 2**16
+_LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class Posterior(NamedTuple):
@@ -45,19 +46,32 @@ def encode(vae: AutoencoderKLWan, video: Tensor) -> Posterior:
 
 def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     """Normalised latents [b c t h w] to a video [b 3 4t-3 8h 8w] in -1..1."""
-    return torch.cat(list(iter_decode(vae, latents)), dim=2)
+    return torch.cat(list(iter_decode(vae, latents)), dim=2).to(latents.device)
 
 
 def iter_decode(vae: AutoencoderKLWan, latents: Tensor) -> Iterator[Tensor]:
     """The frames of `decode` in order, in pieces [b 3 n h w]: the first frame, then the rest.
 
-    Each layer remembers the last frames it saw, so the pieces join without a seam. With tiling or
-    slicing switched on, diffusers decodes the whole video, which comes as one piece.
+    Each layer remembers the last frames it saw, so the pieces join without a seam. With tiling on,
+    tiles come to the host one by one, and the pieces after the last of them, on the host. Slicing
+    without tiling is left to diffusers, which gives one piece.
     """
-    latents = denormalize(vae, latents.to(vae.dtype))
-    if vae.use_tiling or (vae.use_slicing and len(latents) > 1):
+    # Scaled before rounding, should the autoencoder compute in few bits.
+    exact = latents.to(torch.promote_types(vae.dtype, torch.float32))
+    latents = denormalize(vae, exact).to(vae.dtype)
+    tiling = Tiling.of(vae)
+    if tiling is not None and tiling.splits(latents):
+        each = latents.split(1 if vae.use_slicing else len(latents))
+        videos = [decode_tiles(some, partial(_stream, vae), tiling) for some in each]
+        yield from _frames_of(torch.cat(videos), scale_factors(vae).time)
+    elif vae.use_slicing and len(latents) > 1:
         yield vae.decode(latents, return_dict=False)[0]
-        return
+    else:
+        yield from _stream(vae, latents)
+
+
+def _stream(vae: AutoencoderKLWan, latents: Tensor) -> Iterator[Tensor]:
+    """Raw latents [b c t h w] to pieces of a video [b 3 n h w], in order."""
     latents = _post_quant(vae, latents)
     fast = FrameDecoder.fits(vae, latents)
     decoder = FrameDecoder(vae, len(latents)) if fast else _CachedDecoder(vae)
@@ -77,6 +91,16 @@ class _CachedDecoder:
     def __call__(self, latents: Tensor) -> Tensor:
         first = self._memory[0] is None
         return self._decoder(latents, feat_cache=self._memory, feat_idx=[0], first_chunk=first)
+
+
+def to_bfloat16(vae: nn.Module) -> None:
+    """From now on computes in bfloat16, channels last, as accelerators convolve fastest.
+
+    Half the memory of float32, and another picture (PSNR: docs/memory-and-speed.md).
+    """
+    for parameter in vae.parameters():
+        layout = _LAYOUTS.get(parameter.ndim, torch.contiguous_format)
+        parameter.data = parameter.data.to(torch.bfloat16, memory_format=layout)
 
 
 def normalize(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
@@ -102,11 +126,17 @@ def _post_quant(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     return vae.post_quant_conv(latents)
 
 
+def _frames_of(video: Tensor, count: int) -> Iterator[Tensor]:
+    yield video[:, :, :1]
+    if video.shape[2] > 1:
+        yield from video[:, :, 1:].split(count, dim=2)
+
+
 def _pieces(vae: AutoencoderKLWan, latents: Tensor) -> Iterator[Tensor]:
     """The first latent frame stands for one frame of video, each later one for four."""
     factors = scale_factors(vae)
     pixels_per_latent = factors.time * latents.shape[-2] * latents.shape[-1] * factors.space**2
-    frames = max(1, _PIXELS_PER_CALL // (len(latents) * pixels_per_latent))
+    frames = max(1, PIXELS_PER_CALL // (len(latents) * pixels_per_latent))
     yield latents[:, :, :1]
     if latents.shape[2] > 1:
         yield from latents[:, :, 1:].split(frames, dim=2)

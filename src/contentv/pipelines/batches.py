@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contentv.base.errors import WorldError
-from contentv.pipelines.config import Format, GenerateConfig, Offload, PromptConfig
+from contentv.pipelines.config import (
+    Decoding,
+    Format,
+    GenerateConfig,
+    Offload,
+    PromptConfig,
+    Quantization,
+)
 from contentv.pipelines.embeds import EmbeddedPrompts, read_embeds
 from contentv.pipelines.folder import check_folder, fingerprint, read_defaults
 from contentv.pipelines.jobs import Job, plan_jobs, read_prompts
@@ -30,6 +37,24 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class MemoryRequest:
+    """GB that may be used, `quantization` of weights; with a limit, it is only allowed.
+
+    Another `decoding` is never asked for, but a video that was made so can be made again.
+    """
+
+    vram: float | None = None
+    host: float | None = None
+    quantization: Quantization | None = None
+    decoding: Decoding = "float32"
+
+    @property
+    def limited(self) -> bool:
+        """Whether a mode has to be chosen."""
+        return self.vram is not None or self.host is not None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to make with which model. None: nobody asked, or for `frames_sha256`, nobody knows."""
 
@@ -43,6 +68,7 @@ class Plan:
     dtype: str | None
     threads: int | None
     offload: Offload
+    memory: MemoryRequest
     embeds: EmbeddedPrompts | None
 
     def scale_of(self, job: Job) -> int:
@@ -68,7 +94,7 @@ def make_plan(config: GenerateConfig) -> Plan:
     same_model = old is not None and model.sha256 == old.model.sha256
     if old is None:
         jobs = plan_jobs(prompts, config, read_defaults(folder).model_dump())
-        batches = _group(jobs, choose_paths(config.out, kind, jobs), config.batch_size)
+        batches = into_batches(jobs, choose_paths(config.out, kind, jobs), config.batch_size)
     else:
         if config.model is None and not same_model:
             raise WorldError(
@@ -90,8 +116,17 @@ def make_plan(config: GenerateConfig) -> Plan:
         dtype=config.dtype or (old.machine.dtype if old else None),
         threads=old.machine.threads if old else None,
         offload=config.offload,
+        memory=_memory_request(config, old),
         embeds=embeds,
     )
+
+
+def _memory_request(config: GenerateConfig, old: Sidecar | None) -> MemoryRequest:
+    """What was asked for; a video made again is made in the way that decided its pixels."""
+    flags = (config.vram, config.host, config.quantization)
+    if old is not None and not any(flags):
+        return MemoryRequest(quantization=old.machine.quantization, decoding=old.machine.decoding)
+    return MemoryRequest(*flags)
 
 
 def unfinished(plan: Plan, *, overwrite: bool) -> set[Path]:
@@ -116,15 +151,16 @@ def _again(
     jobs = plan_jobs(prompts, config, old.job.model_dump())
     paths = choose_paths(config.out, kind, jobs)
     if jobs != [old.job]:
-        return _group(jobs, paths, config.batch_size)
+        return into_batches(jobs, paths, config.batch_size)
     # The same video: sample it among the same neighbours, write only it.
     places = [paths[0] if row == old.batch_index else None for row in range(len(old.batch))]
     return [Batch(old.batch, tuple(places))]
 
 
-def _group(jobs: Iterable[Job], paths: Iterable[Path], size: int) -> list[Batch]:
+def into_batches(jobs: Iterable[Job], paths: Iterable[Path | None], size: int) -> list[Batch]:
+    """Put jobs that fit together into batches of `size` at most, in order."""
     # Finished videos stay in their batches: a resumed run gives the same videos as a whole one.
-    groups: list[list[tuple[Job, Path]]] = []
+    groups: list[list[tuple[Job, Path | None]]] = []
     for job, path in zip(jobs, paths, strict=True):
         if not groups or len(groups[-1]) == size or not groups[-1][0][0].fits_with(job):
             groups.append([])

@@ -9,7 +9,11 @@ from contentv.base.config import Argument, Config
 from contentv.base.options import Device
 
 Format = Literal["mp4", "gif", "png"]
-Offload = Literal["none", "model", "sequential"]
+Speed = Literal["exact", "balanced", "fast"]
+Offload = Literal["none", "model", "group", "sequential"]
+Quantization = Literal["int8", "int8-dynamic", "int4", "nf4", "fp8"]
+Decoding = Literal["float32", "bfloat16", "tiles"]
+"""Exact; rounded to bfloat16; or overlapping tiles, whose seams are blended."""
 _FOLDERS_OWN = Argument(default="the model's own")
 _LONGEST_PROMPT = 4000
 _FRAME_STEP = 4  # the autoencoder squeezes 4 frames into one, after the first
@@ -51,6 +55,9 @@ class SamplingConfig(Config):
     )
     max_sequence_length: Annotated[int | None, _FOLDERS_OWN] = Field(
         None, ge=1, le=512, description="words of the prompt that T5 reads, in tokens"
+    )
+    speed: Annotated[Speed | None, Argument(default="exact")] = Field(
+        None, description="leave out work at some cost: fewer steps of the number asked for"
     )
 
     @field_validator("num_frames")
@@ -126,17 +133,43 @@ class GenerateConfig(SamplingConfig):
     offload: Offload = Field(
         "none", description="keep the parts that rest in main memory: slower, on smaller cards"
     )
+    vram: Annotated[float | None, Argument(metavar="GB")] = Field(
+        None, gt=0, le=10_000, description="fit into a card of so much memory, losing least speed"
+    )
+    host: Annotated[float | None, Argument(metavar="GB", default="what there is")] = Field(
+        None, gt=0, le=100_000, description="main memory that may be used"
+    )
+    quantization: Annotated[Quantization | None, Argument(default="exact weights")] = Field(
+        None,
+        description="round the weights; with --vram or --host only where exact ones do not fit",
+    )
+    explain_memory: bool = Field(
+        default=False, description="only show what memory each mode needs; loads nothing"
+    )
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None, Argument(default="by device")
     ] = Field(None, description="number format of the transformer and the text encoders")
 
     @model_validator(mode="after")
     def _knows_what_to_show(self) -> "GenerateConfig":
-        asked = (self.prompts, self.prompts_file, self.prompt_embeds, self.sidecar)
+        asked = (
+            *(self.prompts, self.prompts_file, self.prompt_embeds, self.sidecar),
+            self.explain_memory,
+        )
         if not any(asked) and self.prompt is None:
             raise ValueError('no prompt; write what the video shows: contentv generate "..."')
         if self.sidecar and self.prompts_file:
             raise ValueError("--from and --prompts exclude each other")
+        return self
+
+    @model_validator(mode="after")
+    def _asks_for_one_placement(self) -> "GenerateConfig":
+        if self.offload != "none" and (self.vram or self.host):
+            raise ValueError(
+                f"offload={self.offload}: --vram and --host choose what is offloaded; leave out one"
+            )
+        if self.vram is not None and self.device == "cpu":
+            raise ValueError(f"vram={self.vram:g}: device=cpu has main memory only; use --host")
         return self
 
 

@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from contentv.base.config import Config
 from contentv.base.errors import ModelFilesError, UserError
 from contentv.base.files import os_errors, read_json
+from contentv.base.spared import QUANTIZERS
 
 INDEX = "model_index.json"
 TEXT_PARTS = (
@@ -42,9 +43,14 @@ def read_defaults(folder: Path) -> GenerationDefaults:
     return GenerationDefaults.model_validate(_read_index(folder).get("generation_defaults") or {})
 
 
+def read_parts(folder: Path) -> list[str]:
+    """Give the names of the parts that the index of `folder` lists."""
+    return _components(_read_index(folder))
+
+
 def check_folder(folder: Path) -> None:
     """Raise ModelFilesError naming the first file that is missing, cut short or unreadable."""
-    for name in _components(_read_index(folder)):
+    for name in read_parts(folder):
         if not (folder / name).is_dir():
             raise ModelFilesError(f"{folder / name}: is missing; {_again(folder)}")
         for file in sorted((folder / name).glob("*.json")):
@@ -53,6 +59,25 @@ def check_folder(folder: Path) -> None:
                 _check_shards(file, content)
         for file in sorted((folder / name).glob("*.safetensors")):
             read_header(file)
+
+
+def needed_libraries(folder: Path) -> set[str]:
+    """Optional libraries that it takes to load a folder: what is in it may be quantized, say."""
+    needed: set[str] = set()
+    for file in folder.glob("*/*config.json"):
+        content = _read_model_json(file)
+        if content.get("quantization_config"):
+            needed.update(QUANTIZERS)
+        if content.get("use_beta_sigmas"):
+            needed.add("scipy")
+        if file.name == "adapter_config.json":
+            needed.add("peft")
+    return needed
+
+
+def needed_by(quantization: str | None) -> set[str]:
+    """Optional libraries that it takes to round weights as they are loaded."""
+    return set() if quantization is None else set(QUANTIZERS)
 
 
 def _check_shards(index: Path, content: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from contentv.base.config import Config, describe_validation_error
 from contentv.base.errors import UserError
 from contentv.base.files import os_errors
-from contentv.pipelines.config import GenerateConfig, PromptConfig, SamplingConfig
+from contentv.pipelines.config import GenerateConfig, PromptConfig, SamplingConfig, Speed
 
 _LONGEST_SLUG = 60
 _LONGEST_SLUG_BYTES = 150  # of the 255 that file systems allow
@@ -32,6 +32,7 @@ class Job(Config):
     guidance_scale: float
     flow_shift: float | None
     max_sequence_length: int | None
+    speed: Speed = "exact"
 
     def fits_with(self, other: "Job") -> bool:
         """Say whether both can be sampled as one batch."""
@@ -62,7 +63,7 @@ def plan_jobs(
     jobs = []
     for prompt in prompts:
         said = {**_said(common), **_said(prompt)}
-        settings = {"seed": 0, "num_videos_per_prompt": 1, **defaults, **said}
+        settings = {"seed": 0, "num_videos_per_prompt": 1, "speed": "exact", **defaults, **said}
         job = Job.model_validate({name: settings.get(name) for name in Job.model_fields})
         seeds = range(job.seed, job.seed + settings["num_videos_per_prompt"])
         jobs += [job.model_copy(update={"seed": seed}) for seed in seeds]

@@ -1,20 +1,30 @@
 """Model folders in and out: every index form that exists in, one that all can read out."""
 
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers import CLIPTextModelWithProjection, T5EncoderModel
+from transformers.utils import logging as transformers_logging
 
 from contentv.base.errors import ModelFilesError
 from contentv.base.files import read_json, write_json
+from contentv.lowbit.libraries import pipeline_config
 from contentv.models.transformer import ContentVTransformer3DModel
 from contentv.pipelines.folder import INDEX, read_header
 from contentv.pipelines.locate import locate_model
+from contentv.pipelines.quantized_folder import (
+    check_no_other_way,
+    check_saved,
+    loading_configs,
+)
+from contentv.pipelines.quantizing import DEFAULT_COMPONENTS, align_floats
 
 Dtype = torch.dtype | Mapping[str, torch.dtype]
 
@@ -22,7 +32,7 @@ _OURS = ["contentv.models.transformer", "ContentVTransformer3DModel"]
 # The only entry with which the published demo.py loads a folder; diffusers reads it as well.
 _PUBLISHED = ["diffusers", "SD3Transformer2DModel"]
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
-_MODELS = {
+MODELS: dict[str, Any] = {
     "transformer": ContentVTransformer3DModel,
     "vae": AutoencoderKLWan,
     "text_encoder": CLIPTextModelWithProjection,
@@ -41,6 +51,7 @@ class FolderPipeline(DiffusionPipeline):
         *,
         dtype: Dtype | None = None,
         torch_dtype: Dtype | None = None,
+        quantization: str | None = None,
         **kwargs: Any,  # noqa: ANN401 - diffusers' own
     ) -> Self:
         """Loads a folder or Hub repository in any published form; the transformer is always ours.
@@ -50,16 +61,28 @@ class FolderPipeline(DiffusionPipeline):
             dtype: of all parts but the autoencoder, which stays float32; or one per component,
                 `{"default": ..., "vae": ...}`. Default float32.
             torch_dtype: the older name of `dtype`.
+            quantization: kind of `enable_model_quantization`, for the transformer and T5: each
+                weight is rounded as it is read, so the folder's own need not fit in memory.
             kwargs: diffusers' own: components by name, device_map, quantization_config, revision...
 
         Raises:
-            UserError: `model` is neither a folder nor a Hub id.
+            UserError: `model` is neither a folder nor a Hub id; or this machine does not compute
+                with weights of the kind asked for, or found in the folder.
             ModelFilesError: a file is missing, cut short, or of another model.
         """
         folder = locate(fspath(model), cls.download, kwargs)
         check_weights(folder, passed=kwargs.keys())
         dtypes = component_dtypes(torch_dtype if dtype is None else dtype)
+        loaded = components_of(folder) - kwargs.keys()
+        check_saved(folder, loaded)
+        if quantization is not None:
+            wanted = [name for name in DEFAULT_COMPONENTS if name in loaded]
+            check_no_other_way(quantization, kwargs)
+            configs = loading_configs(folder, quantization, dtypes, wanted)
+            kwargs["quantization_config"] = pipeline_config(configs) if configs else None
         pipe: Self = super().from_pretrained(folder, dtype=dtypes, **kwargs)
+        for part in loaded & pipe.components.keys():
+            align_floats(pipe.components[part])
         pipe.register_to_config(_name_or_path=fspath(model))
         return pipe
 
@@ -78,6 +101,20 @@ class FolderPipeline(DiffusionPipeline):
         """Writes the index, last of all parts, in the form that the published demo.py reads too."""
         super().save_config(save_directory, push_to_hub=push_to_hub, **kwargs)
         finish_saved_folder(Path(save_directory), dict(self.config))
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keeps the loaders of both libraries from drawing bars."""
+    libraries = (diffusers_logging, transformers_logging)
+    drawing = [library for library in libraries if library.is_progress_bar_enabled()]
+    for library in drawing:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in drawing:
+            library.enable_progress_bar()
 
 
 def with_our_transformer(index: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,15 +151,18 @@ def check_weights(folder: Path, *, passed: Collection[str] = ()) -> None:
     diffusers and transformers would fill what is missing with random numbers. Reads headers only;
     components `passed` by the caller are not looked at.
     """
-    index = with_our_transformer(read_json(folder / INDEX))
-    for name in _MODELS.keys() - set(passed):
-        if (index.get(name) or [None])[0] is None:
-            continue
+    for name in components_of(folder) - set(passed):
         config_file = folder / name / "config.json"
         if not config_file.is_file():
             raise ModelFilesError(f"{config_file}: is missing; download or export the model again")
         if "quantization_config" not in read_json(config_file):
-            _compare(folder / name, _empty_model(_MODELS[name], folder / name))
+            _compare(folder / name, empty_model(MODELS[name], folder / name))
+
+
+def components_of(folder: Path) -> set[str]:
+    """Names of the networks that a folder has."""
+    index = with_our_transformer(read_json(folder / INDEX))
+    return {name for name in MODELS if (index.get(name) or [None])[0] is not None}
 
 
 def finish_saved_folder(folder: Path, index: Mapping[str, Any]) -> None:
@@ -178,7 +218,8 @@ def _write_bpe_files(folder: Path, model: Mapping[str, Any]) -> None:
     (folder / "merges.txt").write_text(text, encoding="utf-8")
 
 
-def _empty_model(model_class: Any, folder: Path) -> nn.Module:  # noqa: ANN401 - two libraries
+def empty_model(model_class: Any, folder: Path) -> nn.Module:  # noqa: ANN401 - two libraries
+    """A network as the folder's config says, its weights on the meta device."""
     with torch.device("meta"):
         if issubclass(model_class, CLIPTextModelWithProjection | T5EncoderModel):
             config = model_class.config_class.from_pretrained(folder)

@@ -48,6 +48,7 @@ from contentv.pipelines.preparation import (
     shifted_scheduler,
 )
 from contentv.pipelines.prompts import PromptCache, PromptRequest, encode
+from contentv.pipelines.solvers import with_solver
 
 logger = get_logger(__name__)
 
@@ -180,12 +181,9 @@ class ContentVPipeline(Denoising, Placement, FolderPipeline, SD3LoraLoaderMixin)
         )
         shape = latent_shape(settings, self.vae, self.transformer)
         num_blocks = self.transformer.config.num_layers
-        scheduler = shifted_scheduler(self.scheduler, settings.flow_shift, num_blocks=num_blocks)
-        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        callback_names = callback_on_step_end_tensor_inputs or ["latents"]
-        for name in callback_names:
-            check_choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
+        shifted = shifted_scheduler(self.scheduler, settings.flow_shift, num_blocks=num_blocks)
+        scheduler = with_solver(shifted, self._speed.solver)
+        seen = self._seen_by(callback_on_step_end, callback_on_step_end_tensor_inputs)
         check_choice("output_type", output_type, OUTPUT_TYPES)
         check_count("num_videos_per_prompt", num_videos_per_prompt)
         self._begin_call(settings.guidance_scale, joint_attention_kwargs)
@@ -214,10 +212,10 @@ class ContentVPipeline(Denoising, Placement, FolderPipeline, SD3LoraLoaderMixin)
         noise = initial_latents(latents, shape, channels, generator, like=embeds[0])
         tensors = zip(self._callback_tensor_inputs, (noise, *embeds), strict=True)
         state = {name: t if t is None else t.to(device, dtype) for name, t in tensors}
-        sigmas = sampling_sigmas(settings.num_inference_steps)
+        sigmas = sampling_sigmas(self._speed.num_steps(settings.num_inference_steps))
         scheduler.set_timesteps(sigmas=sigmas, device=device)
-        with self._act("denoise"):
-            final = self._denoise(state, scheduler, callback_on_step_end, callback_names)
+        with self._act("denoise"), self._modulation_ahead(state, scheduler.timesteps):
+            final = self._denoise(state, scheduler, callback_on_step_end, seen)
         videos: Videos = final
         if output_type != "latent":
             with self._act("decode"):
@@ -298,6 +296,14 @@ class ContentVPipeline(Denoising, Placement, FolderPipeline, SD3LoraLoaderMixin)
             text_encoder_3=self.text_encoder_3,
             sequence_width=self.transformer.config.joint_attention_dim,
         )
+
+    def _seen_by(self, callback: Callable[..., Any] | None, asked: list[str] | None) -> list[str]:
+        """Names of the tensors that a callback gets; UserError when there is none of a name."""
+        if isinstance(callback, PipelineCallback | MultiPipelineCallbacks):
+            asked = callback.tensor_inputs
+        for name in asked or ():
+            check_choice("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
+        return asked or ["latents"]
 
     def _encode(
         self, request: PromptRequest, repeats: int, device: torch.device | None

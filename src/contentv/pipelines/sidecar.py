@@ -10,20 +10,25 @@ from pydantic import ConfigDict, ValidationError
 from contentv.base.config import Config, describe_validation_error
 from contentv.base.errors import UserError
 from contentv.base.files import read_json, write_json
-from contentv.pipelines.config import Format
+from contentv.pipelines.config import Decoding, Format, Quantization
 from contentv.pipelines.jobs import Job
 
 _DECISIVE = ("torch", "diffusers", "transformers", "numpy", "av")
 
 
 class Machine(Config):
-    """Where a video was computed; another machine may round differently in the last bit."""
+    """Where and how a video was computed; another machine may round differently in the last bit.
+
+    `quantization` of the weights and `decoding` change more than that.
+    """
 
     device: str
     dtype: str
     threads: int
     platform: str
     versions: dict[str, str]
+    quantization: Quantization | None = None
+    decoding: Decoding = "float32"
 
 
 class ModelIdentity(Config):

@@ -1,29 +1,33 @@
 """A loaded model with the device it runs on: batches of jobs in, frames out."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from contentv.base.device import default_dtype, pick_device
 from contentv.base.errors import ContentVError, ModelFilesError, UserError, WorldError
+from contentv.base.log import get_logger
 from contentv.base.types import Frame
 from contentv.pipelines.batches import Plan
-from contentv.pipelines.config import Offload
+from contentv.pipelines.budget import fit_plan
 from contentv.pipelines.embeds import EmbeddedPrompts
+from contentv.pipelines.fitting import card_memory, host_memory, place
 from contentv.pipelines.folder import TEXT_PARTS
 from contentv.pipelines.jobs import Job
-from contentv.pipelines.loading import Dtype, FolderPipeline
+from contentv.pipelines.loading import Dtype, FolderPipeline, no_progress_bars
+from contentv.pipelines.modes import Mode
 from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.pipelines.sidecar import Machine, describe_machine
 
 Loaded = TypeVar("Loaded", bound=FolderPipeline)
 
+_LOG = get_logger(__name__)
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _SMALLER = "ask for fewer frames, a smaller size or --batch-size, or --offload model"
 
 
@@ -43,6 +47,7 @@ class Studio:
             return tensors
 
         first = jobs[0]
+        self.pipe.set_speed(first.speed)
         with explained_memory():
             (latents,) = self.pipe(
                 **self._text(jobs),
@@ -87,22 +92,32 @@ def open_studio(plan: Plan) -> Studio:
         raise UserError(
             f"offload={plan.offload}: there is nothing to unload from a CPU; leave it out"
         )
+    mode, chunk = _mode(plan, device, dtype)
     with explained_memory():
-        pipe = load_pipeline(plan.folder, dtype, text=plan.embeds is None)
-        _place(pipe, device, plan.offload)
+        options = {
+            "quantization": mode.quantization,
+            "lazy": mode.lazy,
+            "release": mode.lazy,
+        }
+        pipe = load_pipeline(plan.folder, dtype, text=plan.embeds is None, options=options)
+        place(pipe, mode, chunk=chunk, device=device)
     pipe.set_progress_bar_config(disable=True)
     name = str(dtype).removeprefix("torch.")
     machine = describe_machine(str(device), name, torch.get_num_threads())
-    return Studio(pipe, machine, plan.embeds)
+    how = {"quantization": mode.quantization, "decoding": mode.decoding}
+    return Studio(pipe, machine.model_copy(update=how), plan.embeds)
 
 
-def _place(pipe: ContentVPipeline, device: torch.device, offload: Offload) -> None:
-    if offload == "model":
-        pipe.enable_model_cpu_offload(device=device)
-    elif offload == "sequential":
-        pipe.enable_sequential_cpu_offload(device=device)
-    else:
-        pipe.to(device)
+def _mode(plan: Plan, device: torch.device, dtype: torch.dtype) -> tuple[Mode, int | None]:
+    """What saves memory: as asked for, or chosen for what may be used."""
+    memory = plan.memory
+    if not memory.limited:
+        return Mode(plan.offload, quantization=memory.quantization, decoding=memory.decoding), None
+    card, host = card_memory(device), host_memory()
+    chosen = fit_plan(plan, card=card, host=host, itemsize=dtype.itemsize)
+    for line in str(chosen).splitlines():
+        _LOG.info("%s", line)
+    return chosen.mode, chosen.chunk
 
 
 @contextmanager
@@ -118,33 +133,25 @@ def explained_memory() -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library in (diffusers_logging, transformers_logging):
-            library.enable_progress_bar()
-
-
-def load_pipeline(folder: Path, dtype: Dtype, *, text: bool = True) -> ContentVPipeline:
+def load_pipeline(
+    folder: Path, dtype: Dtype, *, text: bool = True, options: Mapping[str, Any] = _NO_OPTIONS
+) -> ContentVPipeline:
     """Load a folder silently; ModelFilesError when it holds something else.
 
     Without `text` it comes without text encoders and tokenizers, and reads embeddings only.
+    `options` are more arguments of `from_pretrained`.
     """
-    return load_folder(ContentVPipeline, folder, dtype, leave_out=() if text else TEXT_PARTS)
+    absent = dict.fromkeys(() if text else TEXT_PARTS)
+    return load_folder(ContentVPipeline, folder, dtype, options={**options, **absent})
 
 
 def load_folder(
-    kind: type[Loaded], folder: Path, dtype: Dtype, *, leave_out: Collection[str] = ()
+    kind: type[Loaded], folder: Path, dtype: Dtype, *, options: Mapping[str, Any] = _NO_OPTIONS
 ) -> Loaded:
     """Load the parts of a folder that a kind of pipeline has, as `load_pipeline` does."""
-    absent = dict.fromkeys(leave_out)
     try:
-        with _no_progress_bars():
-            return kind.from_pretrained(folder, dtype=dtype, local_files_only=True, **absent)
+        with no_progress_bars():
+            return kind.from_pretrained(folder, dtype=dtype, local_files_only=True, **options)
     except (ContentVError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # the loaders of three libraries, each with its own errors

@@ -158,6 +158,9 @@ TINY = TinyRecipe(
         LatentPhase(
             steps=1300, clips=64, frames=1, density=_PICTURES, long_every=4, long_clips=32
         ),
+        LatentPhase(
+            steps=1300, clips=64, frames=1, density=_PICTURES, long_every=2, long_clips=48
+        ),
         hold=0.6,
         final=0.5,
         validate_every=0,

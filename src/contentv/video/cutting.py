@@ -13,6 +13,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
@@ -116,11 +117,11 @@ def _pictures(
     """Upright pictures with square pixels, cropped, and their times from the first on."""
     stream: VideoStream = container.streams.video[0]
     ratio = float(stream.sample_aspect_ratio or 1)
-    first = None
+    first, reformatter = None, VideoReformatter()
     for frame, pts in frames:
         first = pts if first is None else first
         width = round(frame.width * ratio)
-        shown = frame.reformat(width=width, format="rgb24", interpolation="BICUBIC")
+        shown = reformatter.reformat(frame, width=width, format="rgb24", interpolation="BICUBIC")
         upright = np.rot90(np.asarray(shown.to_ndarray(), np.uint8), round(frame.rotation / 90) % 4)
         yield _cropped(upright, box), (pts - first) * Fraction(frame.time_base or 1)
 
@@ -151,6 +152,7 @@ def _write(path: Path, pictures: Iterator[tuple[NDArray[np.uint8], Fraction]]) -
         raise MediaError("has no frames in that time")
     clock = Fraction(1, 90_000)
     times: list[float] = []
+    reformatter = VideoReformatter()
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream(ENCODER, rate=30, options={**_OPTIONS, "g": "24"})
         stream.height, stream.width = first[0].shape[:2]
@@ -160,7 +162,7 @@ def _write(path: Path, pictures: Iterator[tuple[NDArray[np.uint8], Fraction]]) -
         pending: tuple[NDArray[np.uint8], Fraction] | None = first
         while pending is not None:
             picture, time = pending
-            frame = to_yuv(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+            frame = to_yuv(av.VideoFrame.from_ndarray(picture, format="rgb24"), reformatter)
             frame.pts, frame.time_base = round(time / clock), clock
             container.mux(stream.encode(frame))
             times.append(float(time))

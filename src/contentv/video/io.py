@@ -13,7 +13,14 @@ import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
 from av.filter import Graph
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.frame import VideoFrame
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    VideoReformatter,
+)
 from av.video.stream import VideoStream
 
 from contentv.base.errors import UserError, WorldError
@@ -142,6 +149,7 @@ def _decode_container(
     stream = container.streams.video[0]
     fps = float(stream.average_rate or stream.guessed_rate or 0)
     size = (stream.width, stream.height)
+    reformatter = VideoReformatter()
     count = pixels = 0
     if stream.width * stream.height > max_pixels:
         raise WorldError(f"one frame is {size[0]}x{size[1]}, more than {max_pixels} pixels")
@@ -156,7 +164,7 @@ def _decode_container(
                 raise WorldError(f"has more than {max_pixels} pixels")
             if (frame.width, frame.height) != size:
                 raise WorldError("changes its size midway")
-            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8), fps
+            yield to_rgb(frame, reformatter), fps
 
 
 def _prepare(frames: Iterable[Frame], scale: int, fps: int) -> Iterator[av.VideoFrame]:
@@ -184,7 +192,9 @@ def _write_mp4(path: Path, frames: Iterator[av.VideoFrame]) -> int:
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream(ENCODER, rate=_rate(first), options=_MP4_OPTIONS)
         tag_colours(stream)
-        return _encode(container, stream, "yuv420p", map(to_yuv, chain([first], frames)))
+        reformatter = VideoReformatter()
+        shown = (to_yuv(frame, reformatter) for frame in chain([first], frames))
+        return _encode(container, stream, "yuv420p", shown)
 
 
 def _write_gif(path: Path, frames: Iterator[av.VideoFrame]) -> int:
@@ -244,11 +254,20 @@ def tag_colours(stream: VideoStream) -> None:
     colors.color_primaries, colors.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
 
 
-def to_yuv(frame: av.VideoFrame) -> av.VideoFrame:
-    """RGB to what H.264 encodes."""
-    return frame.reformat(
-        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+def to_yuv(frame: VideoFrame, reformatter: VideoReformatter) -> VideoFrame:
+    """RGB to what H.264 encodes; `reformatter` as in `to_rgb`."""
+    return reformatter.reformat(
+        frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
     )
+
+
+def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> Frame:
+    """Bytes ``[h w 3]`` of a decoded frame.
+
+    One `reformatter` for all frames of a video: setting it up costs more than converting a small
+    frame does, and PyAV's `VideoFrame.to_ndarray(format=...)` does that for each frame.
+    """
+    return np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), np.uint8)
 
 
 def _to_palettes(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:

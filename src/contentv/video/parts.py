@@ -9,11 +9,12 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from contentv.base.errors import WorldError
 from contentv.base.types import Frame
-from contentv.video.io import open_video
+from contentv.video.io import open_video, to_rgb
 from contentv.video.pictures import upright_rgb
 from contentv.video.probe import PICTURE_FORMATS, part_of_file
 
@@ -59,6 +60,7 @@ def read_part(
 def _video(file: BinaryIO, times: Sequence[int]) -> Iterator[Image.Image]:
     wanted = iter(times)
     next_time = next(wanted, None)
+    reformatter = VideoReformatter()
     size = None
     with open_video(file) as container:
         if not container.streams.video:
@@ -68,7 +70,7 @@ def _video(file: BinaryIO, times: Sequence[int]) -> Iterator[Image.Image]:
             if (frame.width, frame.height) != size:
                 raise WorldError("changes its size midway")
             if number == next_time:
-                yield Image.fromarray(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
+                yield Image.fromarray(to_rgb(frame, reformatter))
                 next_time = next(wanted, None)
             if next_time is None:
                 return

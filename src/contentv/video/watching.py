@@ -4,6 +4,7 @@
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image, UnidentifiedImageError
 
@@ -102,6 +104,9 @@ class _View:
         self.container, self.stream = container, stream
         self.times: list[float] = []
         self.errors = 0
+        # One for each kind of picture: setting one up costs more than a small picture does.
+        self.reformatters: defaultdict[tuple[Any, str], VideoReformatter]
+        self.reformatters = defaultdict(VideoReformatter)
 
     def items(self, *, tolerant: bool) -> Iterator[Item]:
         luma = samples = 0
@@ -165,7 +170,9 @@ class _View:
 
     def _shown(self, frame: VideoFrame, size: tuple[int, int], pixels: str) -> np.ndarray[Any, Any]:
         width, height = size if self.turns % 2 == 0 else size[::-1]
-        picture = frame.reformat(width=width, height=height, format=pixels, interpolation=_RESIZE)
+        picture = self.reformatters[size, pixels].reformat(
+            frame, width=width, height=height, format=pixels, interpolation=_RESIZE
+        )
         array = np.asarray(picture.to_ndarray(), np.uint8)
         return np.ascontiguousarray(np.rot90(array, self.turns))
 

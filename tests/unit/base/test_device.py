@@ -3,7 +3,13 @@ import importlib.util
 import pytest
 import torch
 
-from contentv.base.device import default_dtype, describe_devices, pick_device
+from contentv.base.device import (
+    default_dtype,
+    describe_devices,
+    main_memory,
+    pick_device,
+    total_memory,
+)
 from contentv.base.errors import UserError, WorldError
 
 
@@ -38,3 +44,9 @@ def test_the_cpu_computes_in_float32() -> None:
 
 def test_devices_are_described() -> None:
     assert any(line.startswith("cpu: ") for line in describe_devices())
+
+
+def test_memory_is_known_where_there_is_some() -> None:
+    assert total_memory(torch.device("cpu")) is None
+    memory = main_memory()
+    assert memory is None or 2**28 < memory < 2**50

@@ -126,7 +126,6 @@ def test_attention_backends_agree(backend: str) -> None:
     assert len(processors) == 1
     assert all(module.processor._attention_backend == backend for module in attentions(model))
     torch.testing.assert_close(velocity(model), expected, atol=1e-5, rtol=1e-5)
-    model.set_attention_backend("native")  # diffusers remembers the last one for the process
 
 
 def attentions(model: nn.Module) -> list[JointAttention]:

@@ -67,7 +67,7 @@ def test_normalize_and_denormalize_are_inverse(vae: AutoencoderKLWan) -> None:
 def test_pieces_join_to_what_diffusers_decodes(
     vae: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch, pixels_per_call: int, frames: int
 ) -> None:
-    monkeypatch.setattr(autoencoder, "_PIXELS_PER_CALL", pixels_per_call)
+    monkeypatch.setattr(autoencoder, "PIXELS_PER_CALL", pixels_per_call)
     latents = torch.randn(1, 16, frames, 4, 4)
     expected = vae.decode(autoencoder.denormalize(vae, latents)).sample
     pieces = list(autoencoder.iter_decode(vae, latents))
@@ -89,12 +89,66 @@ def test_decode_is_differentiable(vae: AutoencoderKLWan) -> None:
     assert latents.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("mode", ["slicing", "tiling"])
-def test_tiling_and_slicing_are_left_to_diffusers(vae: AutoencoderKLWan, mode: str) -> None:
+def test_slicing_is_left_to_diffusers(vae: AutoencoderKLWan) -> None:
     latents = torch.randn(2, 16, 2, 4, 4)
     expected = autoencoder.decode(vae, latents)
-    getattr(vae, f"enable_{mode}")()
+    vae.enable_slicing()
     torch.testing.assert_close(autoencoder.decode(vae, latents), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_latents_of_one_tile_are_not_tiled(vae: AutoencoderKLWan) -> None:
+    latents = torch.randn(1, 16, 2, 4, 4)
+    expected = list(autoencoder.iter_decode(vae, latents))
+    vae.enable_tiling()
+    for piece, same in zip(autoencoder.iter_decode(vae, latents), expected, strict=True):
+        assert torch.equal(piece, same)
+
+
+@pytest.mark.parametrize("sliced", [False, True])
+def test_tiles_are_put_together_as_diffusers_does(wide_vae: AutoencoderKLWan, sliced: bool) -> None:
+    """Three rows of tiles and two columns, the last of them narrow; nothing to clamp."""
+    wide_vae.decoder.conv_out.weight.mul_(0.2)
+    wide_vae.enable_tiling(32, 48, 24, 32)
+    wide_vae.use_slicing = sliced
+    latents = torch.randn(2, 16, 2, 7, 8)
+    raw = autoencoder.denormalize(wide_vae, latents)
+    expected = wide_vae.decode(raw).sample
+    assert expected.abs().max() < 1
+    pieces = list(autoencoder.iter_decode(wide_vae, latents))
+    assert [piece.shape[2] for piece in pieces] == [1, 4]
+    torch.testing.assert_close(torch.cat(pieces, dim=2), expected, atol=1e-5, rtol=1e-4)
+    wide_vae.disable_tiling()
+    assert not torch.allclose(autoencoder.decode(wide_vae, latents), expected, atol=1e-3)
+
+
+def test_bfloat16_changes_the_picture_little_and_only_once(wide_vae: AutoencoderKLWan) -> None:
+    latents = torch.randn(1, 16, 2, 4, 4)
+    exact = autoencoder.decode(wide_vae, latents)
+    autoencoder.to_bfloat16(wide_vae)
+    rounded = autoencoder.decode(wide_vae, latents)
+    assert rounded.dtype == wide_vae.dtype == torch.bfloat16
+    error = (rounded.float() - exact).square().mean()
+    assert 0 < error < 4e-4  # 40 dB
+    autoencoder.to_bfloat16(wide_vae)
+    assert torch.equal(autoencoder.decode(wide_vae, latents), rounded)
+    convs = [p for p in wide_vae.parameters() if p.ndim in (4, 5)]
+    assert all(p.stride(1) == 1 for p in convs)
+
+
+def test_a_tiled_image_has_one_frame(wide_vae: AutoencoderKLWan) -> None:
+    wide_vae.enable_tiling(16, 16, 8, 8)
+    pieces = list(autoencoder.iter_decode(wide_vae, torch.randn(1, 16, 1, 4, 4)))
+    assert [piece.shape for piece in pieces] == [(1, 3, 1, 32, 32)]
+
+
+def test_latents_are_scaled_before_they_are_rounded(vae: AutoencoderKLWan) -> None:
+    """A mean much larger than the deviation leaves nothing of latents scaled in few bits."""
+    vae.register_to_config(latents_mean=[256.0] * 16, latents_std=[1.0] * 16)
+    seen: list[torch.Tensor] = []
+    vae.post_quant_conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    vae.to(torch.bfloat16)
+    autoencoder.decode(vae, torch.full((1, 16, 1, 2, 2), 0.75))
+    assert (seen[0] == torch.tensor(256.75).bfloat16()).all()
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -108,7 +162,7 @@ def test_the_decoder_for_cpus_gives_what_diffusers_gives(
     for pixels_per_call in (1, 2**30):
         autoencoder_pieces = autoencoder.iter_decode(wide_vae, latents)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(autoencoder, "_PIXELS_PER_CALL", pixels_per_call)
+            patch.setattr(autoencoder, "PIXELS_PER_CALL", pixels_per_call)
             got = torch.cat(list(autoencoder_pieces), dim=2)
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
 

@@ -4,12 +4,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 
 from contentv.base.errors import UserError, WorldError
 from contentv.base.types import Frame, Frames
-from contentv.video.io import read_video, write_video
+from contentv.video.io import read_video, to_rgb, write_video
 from contentv.video.transforms import reduce
 
 
@@ -63,6 +65,17 @@ def test_equal_frames_give_equal_bytes(tmp_path: Path, suffix: str) -> None:
     for path in paths:
         write_video(path, moving_square(), fps=8)
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_converter_for_a_whole_video_gives_what_one_for_each_frame_does(tmp_path: Path) -> None:
+    converter = VideoReformatter()
+    for side in (64, 96, 64):  # whatever it converted before
+        path = tmp_path / f"{side}.mp4"
+        write_video(path, moving_square(side=side), fps=8)
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                expected = frame.to_ndarray(format="rgb24")
+                np.testing.assert_array_equal(to_rgb(frame, converter), expected)
 
 
 def test_a_path_without_suffix_is_a_folder_of_exact_pictures(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Numbers of few bits: which kinds there are, what computes with them, and how they are kept."""

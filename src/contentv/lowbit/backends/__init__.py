@@ -1,0 +1,1 @@
+"""What devices can compute with few bits."""
