@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from contentv.pipelines.memory import GIB, Call, predict
-from contentv.pipelines.modes import Mode
-from contentv.pipelines.sizes import PUBLISHED
+from contentv.pipelines.memory.modes import Mode
+from contentv.pipelines.memory.predicting import GIB, Call, predict
+from contentv.pipelines.memory.sizes import PUBLISHED
 from contentv.planning.sampling_memory import ACTS, measure_sampling_memory
 from contentv.video.shapes import VideoShape
 

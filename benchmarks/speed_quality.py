@@ -34,7 +34,7 @@ from contentv.models.transformer import ContentVTransformer3DModel
 from contentv.pipelines.batches import make_plan
 from contentv.pipelines.config import GenerateConfig
 from contentv.pipelines.pipeline import ContentVPipeline
-from contentv.pipelines.speed import (
+from contentv.pipelines.speed.settings import (
     EXACT,
     PRESETS,
     FasterCache,

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from builders import random_pipeline
 from contentv.base.errors import UserError, WorldError
-from contentv.pipelines.parallel import explained_loss, spread
 from contentv.pipelines.pipeline import ContentVPipeline
+from contentv.pipelines.speed.parallel import explained_loss, spread
 from ranks import folder, run_ranks
 
 SAME = 1e-5

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from builders import build_random_pipeline, random_pipeline, random_transformer
 from contentv.models.modulation import modulation_parts
-from contentv.pipelines.offloading import networks
+from contentv.pipelines.memory.offloading import networks
 from contentv.pipelines.pipeline import ContentVPipeline
 
 pytestmark = [

@@ -12,8 +12,8 @@ from torch import Tensor
 from builders import build_random_pipeline
 from contentv.base.device import pick_device
 from contentv.lowbit.libraries import predicted_bytes, stored_bytes
+from contentv.pipelines.memory.quantizing import TRANSFORMER_LAYERS
 from contentv.pipelines.pipeline import ContentVPipeline
-from contentv.pipelines.quantizing import TRANSFORMER_LAYERS
 
 pytest.importorskip("torchao")
 pytestmark = [

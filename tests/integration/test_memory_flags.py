@@ -11,9 +11,9 @@ import torch
 from builders import build_random_pipeline
 from contentv.base.device import pick_device
 from contentv.cli import main
-from contentv.pipelines.memory import GIB, Call, predict
-from contentv.pipelines.modes import Mode
-from contentv.pipelines.sizes import PUBLISHED_MODEL, read_sizes
+from contentv.pipelines.memory.modes import Mode
+from contentv.pipelines.memory.predicting import GIB, Call, predict
+from contentv.pipelines.memory.sizes import PUBLISHED_MODEL, read_sizes
 from contentv.video.shapes import VideoShape
 
 PROMPT = "a red circle moves left"

@@ -12,15 +12,15 @@ from transformers import CLIPTokenizer
 
 from contentv.base.errors import UserError
 from contentv.models.transformer import ContentVTransformer3DModel
-from contentv.pipelines.caching import StepCache, needs_both_halves
 from contentv.pipelines.checks import check_choice, check_count, check_finite
 from contentv.pipelines.folder import GenerationDefaults
-from contentv.pipelines.guidance import PASSES, Inputs, Passes
 from contentv.pipelines.preparation import fill_in, latent_shape
-from contentv.pipelines.solvers import Scheduler
-from contentv.pipelines.speed import EXACT, SpeedConfig, check_guided, choose_speed
-from contentv.pipelines.tuned import TuningReport
-from contentv.pipelines.tuning import tune
+from contentv.pipelines.speed.caching import StepCache, needs_both_halves
+from contentv.pipelines.speed.guidance import PASSES, Inputs, Passes
+from contentv.pipelines.speed.settings import EXACT, SpeedConfig, check_guided, choose_speed
+from contentv.pipelines.speed.solvers import Scheduler
+from contentv.pipelines.speed.tuned import TuningReport
+from contentv.pipelines.speed.tuning import tune
 
 
 class Denoising(DiffusionPipeline):

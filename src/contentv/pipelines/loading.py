@@ -19,12 +19,12 @@ from contentv.lowbit.libraries import pipeline_config
 from contentv.models.transformer import ContentVTransformer3DModel
 from contentv.pipelines.folder import INDEX, read_header
 from contentv.pipelines.locate import locate_model
-from contentv.pipelines.quantized_folder import (
+from contentv.pipelines.memory.quantized_folder import (
     check_no_other_way,
     check_saved,
     loading_configs,
 )
-from contentv.pipelines.quantizing import DEFAULT_COMPONENTS, align_floats
+from contentv.pipelines.memory.quantizing import DEFAULT_COMPONENTS, align_floats
 
 Dtype = torch.dtype | Mapping[str, torch.dtype]
 

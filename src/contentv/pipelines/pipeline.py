@@ -40,7 +40,7 @@ from contentv.pipelines.decoding import Videos, decode_videos, stream_frames
 from contentv.pipelines.denoising import Denoising
 from contentv.pipelines.folder import GenerationDefaults
 from contentv.pipelines.loading import FolderPipeline
-from contentv.pipelines.placement import Placement
+from contentv.pipelines.memory.placement import Placement
 from contentv.pipelines.preparation import (
     fill_in,
     initial_latents,
@@ -48,7 +48,7 @@ from contentv.pipelines.preparation import (
     shifted_scheduler,
 )
 from contentv.pipelines.prompts import PromptCache, PromptRequest, encode
-from contentv.pipelines.solvers import with_solver
+from contentv.pipelines.speed.solvers import with_solver
 
 logger = get_logger(__name__)
 

@@ -16,12 +16,12 @@ from contentv.base.progress import progress
 from contentv.base.spared import need
 from contentv.base.types import Frame
 from contentv.pipelines.batches import Batch, Plan, make_plan, unfinished
-from contentv.pipelines.budget import explain
 from contentv.pipelines.config import GenerateConfig
-from contentv.pipelines.explaining import MemoryTable
 from contentv.pipelines.folder import needed_by, needed_libraries
+from contentv.pipelines.memory.budget import explain
+from contentv.pipelines.memory.explaining import MemoryTable
 from contentv.pipelines.sidecar import Machine, Sidecar, sidecar_path, write_sidecar
-from contentv.pipelines.speed import choose_speed
+from contentv.pipelines.speed.settings import choose_speed
 from contentv.pipelines.targets import check_writable
 from contentv.video.io import atomic_video, encode_video
 
@@ -78,7 +78,7 @@ def _make(plan: Plan, todo: set[Path]) -> set[Path] | None:
         check_writable(path)
     need(needed_libraries(plan.folder) | needed_by(plan.memory.quantization))
     # Only here: what is wrong with the request is said before seconds of imports.
-    from contentv.pipelines.parallel import joined, spread
+    from contentv.pipelines.speed.parallel import joined, spread
     from contentv.pipelines.studio import open_studio
 
     batches = [batch for batch in plan.batches if not todo.isdisjoint(batch.paths)]

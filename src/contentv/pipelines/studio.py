@@ -14,13 +14,13 @@ from contentv.base.errors import ContentVError, ModelFilesError, UserError, Worl
 from contentv.base.log import get_logger
 from contentv.base.types import Frame
 from contentv.pipelines.batches import Plan
-from contentv.pipelines.budget import fit_plan
 from contentv.pipelines.embeds import EmbeddedPrompts
-from contentv.pipelines.fitting import card_memory, host_memory, place
 from contentv.pipelines.folder import TEXT_PARTS
 from contentv.pipelines.jobs import Job
 from contentv.pipelines.loading import Dtype, FolderPipeline, no_progress_bars
-from contentv.pipelines.modes import Mode
+from contentv.pipelines.memory.budget import fit_plan
+from contentv.pipelines.memory.fitting import card_memory, host_memory, place
+from contentv.pipelines.memory.modes import Mode
 from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.pipelines.sidecar import Machine, describe_machine
 

@@ -17,9 +17,9 @@ from contentv.models.cost import TransformerSize
 from contentv.models.memory import chunk_tokens
 from contentv.models.text import TextTokens, embed
 from contentv.models.transformer import ContentVTransformer3DModel
-from contentv.pipelines.disk import Act
-from contentv.pipelines.fitting import place
-from contentv.pipelines.modes import Mode
+from contentv.pipelines.memory.disk import Act
+from contentv.pipelines.memory.fitting import place
+from contentv.pipelines.memory.modes import Mode
 from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.planning.card import CARD, imagined_card
 from contentv.video.shapes import ScaleFactors, VideoShape

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from builders import random_pipeline
 from contentv.base.errors import UserError
-from contentv.pipelines.guidance import PASSES, Inputs
 from contentv.pipelines.pipeline import ContentVPipeline
+from contentv.pipelines.speed.guidance import PASSES, Inputs
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from contentv.pipelines.memory import GIB, Call, Prediction, predict
-from contentv.pipelines.modes import Mode
-from contentv.pipelines.sizes import PUBLISHED
+from contentv.pipelines.memory.modes import Mode
+from contentv.pipelines.memory.predicting import GIB, Call, Prediction, predict
+from contentv.pipelines.memory.sizes import PUBLISHED
 from contentv.video.shapes import VideoShape
 
 # The tensors without content, and how they are told apart, are private parts of torch.

@@ -13,8 +13,8 @@ from contentv.base.errors import UserError
 from contentv.models.modulation import modulation_parts, stored_modulation, without_modulation
 from contentv.models.transformer import ContentVTransformer3DModel
 from contentv.models.vae import to_bfloat16
-from contentv.pipelines.disk import ACTS, Act, FromDisk
-from contentv.pipelines.offloading import (
+from contentv.pipelines.memory.disk import ACTS, Act, FromDisk
+from contentv.pipelines.memory.offloading import (
     CPU,
     Offload,
     WholeOnUse,
@@ -26,15 +26,15 @@ from contentv.pipelines.offloading import (
     stop_streaming,
     stream,
 )
-from contentv.pipelines.quantizing import (
+from contentv.pipelines.memory.quantizing import (
     QuantizationReport,
     check_can_fuse,
     quantize,
 )
 
 if TYPE_CHECKING:
-    from contentv.pipelines.choosing import MemoryPlan
     from contentv.pipelines.config import Quantization
+    from contentv.pipelines.memory.choosing import MemoryPlan
     from contentv.pipelines.pipeline import ContentVPipeline
 
 
@@ -366,7 +366,7 @@ class Placement(FromDisk):
         Raises:
             UserError: nothing fits; it names the least that would, and the way to it.
         """
-        from contentv.pipelines.fitting import fit
+        from contentv.pipelines.memory.fitting import fit
 
         return fit(
             cast("ContentVPipeline", self),

@@ -16,7 +16,7 @@ from contentv.lowbit.libraries import (
     kind_of_config,
     transformers_config,
 )
-from contentv.pipelines.quantizing import TRANSFORMER_LAYERS, kind_for
+from contentv.pipelines.memory.quantizing import TRANSFORMER_LAYERS, kind_for
 
 
 def loading_configs(

@@ -13,7 +13,7 @@ from diffusers import (
 
 from contentv.base.errors import UserError
 from contentv.models.transformer import ContentVTransformer3DModel
-from contentv.pipelines.speed import (
+from contentv.pipelines.speed.settings import (
     Cache,
     FasterCache,
     FirstBlockCache,

@@ -15,7 +15,7 @@ from torch import nn
 from builders import random_pipeline
 from contentv.base.errors import UserError
 from contentv.models.modulation import modulation_parts
-from contentv.pipelines.offloading import WholeOnUse, networks
+from contentv.pipelines.memory.offloading import WholeOnUse, networks
 from contentv.pipelines.pipeline import ContentVPipeline
 
 CPU = torch.device("cpu")

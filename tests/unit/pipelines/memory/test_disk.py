@@ -14,8 +14,8 @@ from transformers import T5Config, T5EncoderModel
 
 from builders import build_random_pipeline, random_pipeline, random_transformer
 from contentv.base.errors import ModelFilesError, UserError
-from contentv.pipelines.disk import ACTS, DiskPart, transplant
-from contentv.pipelines.offloading import networks
+from contentv.pipelines.memory.disk import ACTS, DiskPart, transplant
+from contentv.pipelines.memory.offloading import networks
 from contentv.pipelines.pipeline import ContentVPipeline
 
 CPU = torch.device("cpu")

@@ -18,9 +18,9 @@ from builders import build_random_pipeline, random_pipeline
 from contentv.base.errors import UserError
 from contentv.lowbit.libraries import predicted_bytes
 from contentv.models.transformer import ContentVTransformer3DModel
+from contentv.pipelines.memory.quantized_folder import check_saved
+from contentv.pipelines.memory.quantizing import TRANSFORMER_LAYERS
 from contentv.pipelines.pipeline import ContentVPipeline
-from contentv.pipelines.quantized_folder import check_saved
-from contentv.pipelines.quantizing import TRANSFORMER_LAYERS
 
 pytest.importorskip("torchao")
 

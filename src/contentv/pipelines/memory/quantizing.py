@@ -22,7 +22,7 @@ from contentv.lowbit.libraries import (
     quantize_layers,
     stored_bytes,
 )
-from contentv.pipelines.offloading import is_compiled
+from contentv.pipelines.memory.offloading import is_compiled
 
 DEFAULT_COMPONENTS = ("transformer", "text_encoder_3")
 """A pipeline's two large parts."""

@@ -4,10 +4,10 @@ from math import inf
 import pytest
 
 from contentv.base.errors import UserError
-from contentv.pipelines.choosing import Limits, MemoryPlan, choose, limits_within, plans
-from contentv.pipelines.memory import GIB, Call
-from contentv.pipelines.modes import Mode
-from contentv.pipelines.sizes import PUBLISHED
+from contentv.pipelines.memory.choosing import Limits, MemoryPlan, choose, limits_within, plans
+from contentv.pipelines.memory.modes import Mode
+from contentv.pipelines.memory.predicting import GIB, Call
+from contentv.pipelines.memory.sizes import PUBLISHED
 from contentv.video.shapes import VideoShape
 
 CALL = Call(VideoShape(125, 432, 768), text_tokens=333, steps=50)
@@ -44,7 +44,7 @@ def test_what_is_chosen_fits(vram: float, host: float) -> None:
         (12, Mode("model", modulation=True, chunked=True)),
         (8, Mode("group")),
         (6, Mode("group", decoding="bfloat16")),
-        (4, Mode("group", decoding="tiles")),
+        (4, Mode("sequential", chunked=True, decoding="bfloat16")),
         (3, Mode("group", chunked=True, decoding="tiles")),
     ],
 )

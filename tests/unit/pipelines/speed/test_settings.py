@@ -18,7 +18,7 @@ from contentv.pipelines.folder import GenerationDefaults
 from contentv.pipelines.jobs import Job, plan_jobs
 from contentv.pipelines.pipeline import ContentVPipeline
 from contentv.pipelines.run import run
-from contentv.pipelines.speed import (
+from contentv.pipelines.speed.settings import (
     PRESETS,
     Cache,
     FasterCache,

@@ -5,14 +5,14 @@ from math import inf
 
 from contentv.base.errors import UserError
 from contentv.pipelines.batches import Batch, MemoryRequest, Plan, into_batches
-from contentv.pipelines.choosing import Limits, MemoryPlan, choose, limits_within
 from contentv.pipelines.config import GenerateConfig, PromptConfig
-from contentv.pipelines.explaining import MemoryTable
 from contentv.pipelines.folder import read_defaults
 from contentv.pipelines.jobs import plan_jobs, read_prompts
-from contentv.pipelines.memory import Call
+from contentv.pipelines.memory.choosing import Limits, MemoryPlan, choose, limits_within
+from contentv.pipelines.memory.explaining import MemoryTable
+from contentv.pipelines.memory.predicting import Call
+from contentv.pipelines.memory.sizes import ModelSizes, find_sizes, read_sizes
 from contentv.pipelines.sidecar import read_sidecar
-from contentv.pipelines.sizes import ModelSizes, find_sizes, read_sizes
 from contentv.video.shapes import VideoShape
 
 _ANY = PromptConfig(prompt="any")

@@ -6,8 +6,8 @@ import torch
 from builders import build_random_pipeline, random_pipeline
 from contentv.base.device import pick_device
 from contentv.base.errors import UserError
-from contentv.pipelines.fitting import card_memory, place
-from contentv.pipelines.modes import EXACT, Mode
+from contentv.pipelines.memory.fitting import card_memory, place
+from contentv.pipelines.memory.modes import EXACT, Mode
 from contentv.pipelines.pipeline import ContentVPipeline
 
 CPU = torch.device("cpu")

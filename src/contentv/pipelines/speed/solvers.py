@@ -12,7 +12,7 @@ from diffusers import (
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contentv.pipelines.speed import Solver
+from contentv.pipelines.speed.settings import Solver
 
 _SOLVERS = {"dpm": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}
 # Both count in log(1 - sigma), which has no value at the first sigma, 1.

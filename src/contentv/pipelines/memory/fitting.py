@@ -13,12 +13,12 @@ from contentv.base.device import main_memory, pick_device, total_memory
 from contentv.lowbit.libraries import kind_of
 from contentv.models.transformer import ContentVTransformer3DModel
 from contentv.models.vae import to_bfloat16
-from contentv.pipelines.choosing import MemoryPlan, choose, limits_within
 from contentv.pipelines.config import Decoding, Quantization
-from contentv.pipelines.memory import GIB, Call
-from contentv.pipelines.modes import Mode
+from contentv.pipelines.memory.choosing import MemoryPlan, choose, limits_within
+from contentv.pipelines.memory.modes import Mode
+from contentv.pipelines.memory.predicting import GIB, Call
+from contentv.pipelines.memory.sizes import ModelSizes, known_kind, sizes_of_configs
 from contentv.pipelines.preparation import fill_in, latent_shape
-from contentv.pipelines.sizes import ModelSizes, known_kind, sizes_of_configs
 from contentv.video.shapes import ScaleFactors
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from contentv.base.errors import UserError
 from contentv.models.attention import usable_backends
 from contentv.models.packing import can_pack, pack, unpack
 from contentv.models.transformer import ContentVTransformer3DModel
-from contentv.pipelines.guidance import PASSES, Inputs, Predict
-from contentv.pipelines.tuned import (
+from contentv.pipelines.speed.guidance import PASSES, Inputs, Predict
+from contentv.pipelines.speed.tuned import (
     Trial,
     TuningReport,
     Way,

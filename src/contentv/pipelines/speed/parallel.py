@@ -16,8 +16,8 @@ from contentv.base.device import pick_device
 from contentv.base.errors import UserError, WorldError
 from contentv.base.log import get_logger, only_errors
 from contentv.models.transformer import ContentVTransformer3DModel
-from contentv.pipelines.guidance import Inputs, Predict
 from contentv.pipelines.pipeline import ContentVPipeline
+from contentv.pipelines.speed.guidance import Inputs, Predict
 
 # What most commands never need, and takes a part of a second to import, is imported in functions.
 

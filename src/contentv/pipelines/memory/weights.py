@@ -12,9 +12,10 @@ from contentv.models.memory import (
 from contentv.models.textcost import ClipSize, T5Size
 from contentv.models.vaecost import autoencoder_parameters
 from contentv.pipelines.config import Quantization
-from contentv.pipelines.modes import Mode
-from contentv.pipelines.sizes import ModelSizes
+from contentv.pipelines.memory.modes import Mode
+from contentv.pipelines.memory.sizes import ModelSizes
 
+_TAPS = 27  # of a convolution over time, height and width
 _STREAMED = 2  # blocks on the card: the one at work and the one on its way
 
 
@@ -39,7 +40,7 @@ def weights_on_card(sizes: ModelSizes, mode: Mode, itemsize: int) -> Acts:
     """What of them is on the card at most while an act is at work."""
     resting = resting_weights(sizes, mode, itemsize)
     if mode.offload == "sequential":
-        return _one_layer(sizes, itemsize)._replace(decode=resting.decode)
+        return _one_layer(sizes, mode, itemsize)
     if mode.offload == "group":
         return _two_blocks(sizes, mode, itemsize)._replace(decode=resting.decode)
     without = (
@@ -135,11 +136,14 @@ def _two_blocks(sizes: ModelSizes, mode: Mode, itemsize: int) -> Acts:
     return Acts(float(itemsize * max(texts, default=0)), float(itemsize * transformer), 0.0)
 
 
-def _one_layer(sizes: ModelSizes, itemsize: int) -> Acts:
-    """The widest layer; of a text encoder that is its table."""
+def _one_layer(sizes: ModelSizes, mode: Mode, itemsize: int) -> Acts:
+    """The widest layer; of a text encoder that is its table, of the autoencoder a convolution."""
     widest = max(rows * columns for rows, columns in modulation_linears(sizes.transformer))
     table = max((encoder.embeddings for encoder in _text(sizes)), default=0)
-    return Acts(float(itemsize * table), float(itemsize * widest), 0.0)
+    channels = sizes.vae.decoder_base_dim * max(sizes.vae.dim_mult)
+    decode = float(decoding_itemsize(mode) * _TAPS * channels**2)
+    return Acts(float(itemsize * table), float(itemsize * widest), decode)
+
 
 
 def _text(sizes: ModelSizes) -> list[ClipSize | T5Size]:

@@ -25,10 +25,10 @@ from contentv.pipelines.loading import (
     locate,
     no_progress_bars,
 )
-from contentv.pipelines.offloading import CPU, WholeOnUse
+from contentv.pipelines.memory.offloading import CPU, WholeOnUse
+from contentv.pipelines.memory.quantized_folder import check_saved, loading_configs
+from contentv.pipelines.memory.quantizing import DEFAULT_COMPONENTS, align_floats
 from contentv.pipelines.prompts import PromptCache
-from contentv.pipelines.quantized_folder import check_saved, loading_configs
-from contentv.pipelines.quantizing import DEFAULT_COMPONENTS, align_floats
 
 Act = Literal["text", "denoise", "decode"]
 """What a call does, one after another."""

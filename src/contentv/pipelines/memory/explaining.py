@@ -2,10 +2,17 @@
 
 from dataclasses import dataclass, replace
 
-from contentv.pipelines.choosing import Limits, MemoryPlan, can_be_lazy, plans
 from contentv.pipelines.config import Quantization
-from contentv.pipelines.memory import GIB, HOST_OVERHEAD, OVERHEAD, Call, gib, predict_all
-from contentv.pipelines.sizes import ModelSizes
+from contentv.pipelines.memory.choosing import Limits, MemoryPlan, can_be_lazy, plans
+from contentv.pipelines.memory.predicting import (
+    GIB,
+    HOST_OVERHEAD,
+    OVERHEAD,
+    Call,
+    gib,
+    predict_all,
+)
+from contentv.pipelines.memory.sizes import ModelSizes
 
 # Memory of graphics cards that are sold, GB.
 _CARDS = (4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 141, 192, 288)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from contentv.models.memory import chunk_tokens, forward_memory, modulation_vectors
 from contentv.models.vaecost import decode_memory, tile_of, tiled_video_bytes
-from contentv.pipelines.modes import Mode
-from contentv.pipelines.sizes import ModelSizes
-from contentv.pipelines.weights import (
+from contentv.pipelines.memory.modes import Mode
+from contentv.pipelines.memory.sizes import ModelSizes
+from contentv.pipelines.memory.weights import (
     decoding_itemsize,
     largest_unpacked,
     pinned_copy,

@@ -9,8 +9,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from contentv.flow.timesteps import sampling_sigmas
-from contentv.pipelines.solvers import SecondOrderSolver, with_solver
-from contentv.pipelines.speed import Solver
+from contentv.pipelines.speed.settings import Solver
+from contentv.pipelines.speed.solvers import SecondOrderSolver, with_solver
 
 WIDTH = 0.5  # of the data, a normal distribution
 HIGHER: tuple[Solver, ...] = ("dpm", "unipc")

@@ -5,10 +5,10 @@ import pytest
 
 from builders import random_pipeline
 from contentv.base.errors import UserError, WorldError
-from contentv.pipelines.fitting import sizes_of
 from contentv.pipelines.folder import GenerationDefaults
 from contentv.pipelines.locate import built_in_models
-from contentv.pipelines.sizes import PUBLISHED, PUBLISHED_MODEL, find_sizes, read_sizes
+from contentv.pipelines.memory.fitting import sizes_of
+from contentv.pipelines.memory.sizes import PUBLISHED, PUBLISHED_MODEL, find_sizes, read_sizes
 
 # The published folder's configs, but for what costs do not depend on.
 CONFIGS = {

@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from contentv.pipelines.memory import GIB, Call, Prediction, predict, predict_all
-from contentv.pipelines.modes import EXACT, Mode, modes, modes_alone
-from contentv.pipelines.sizes import PUBLISHED
+from contentv.pipelines.memory.modes import EXACT, Mode, modes, modes_alone
+from contentv.pipelines.memory.predicting import GIB, Call, Prediction, predict, predict_all
+from contentv.pipelines.memory.sizes import PUBLISHED
 from contentv.video.shapes import VideoShape
 
 CALL = Call(VideoShape(125, 432, 768), text_tokens=333, steps=50)
@@ -32,7 +32,8 @@ KNOWN = [
     ),
     (Mode("group", decoding="tiles"), 1.2, 3.3, 2.6),
     (Mode("group", chunked=True, decoding="tiles"), 1.2, 2.6, 2.6),
-    (Mode("sequential", chunked=True, decoding="tiles"), 0.3, 1.9, 2.6),
+    # 2.6 with the whole autoencoder, which comes layer by layer, too.
+    (Mode("sequential", chunked=True, decoding="tiles"), 0.3, 1.9, 1.9),
 ]
 
 

@@ -8,7 +8,8 @@ from math import inf, isfinite
 from contentv.base.errors import UserError
 from contentv.models.memory import chunk_tokens
 from contentv.pipelines.config import Decoding, Quantization
-from contentv.pipelines.memory import (
+from contentv.pipelines.memory.modes import Mode, modes, modes_alone, quantized_modes
+from contentv.pipelines.memory.predicting import (
     GIB,
     HOST_OVERHEAD,
     OVERHEAD,
@@ -17,8 +18,7 @@ from contentv.pipelines.memory import (
     gib,
     predict_all,
 )
-from contentv.pipelines.modes import Mode, modes, modes_alone, quantized_modes
-from contentv.pipelines.sizes import ModelSizes
+from contentv.pipelines.memory.sizes import ModelSizes
 
 _DECODED: dict[Decoding, str] = {
     "float32": "",

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from builders import random_pipeline
 from contentv.base.errors import UserError
-from contentv.pipelines import tuning
-from contentv.pipelines.guidance import Inputs
+from contentv.pipelines.speed import tuning
 from contentv.pipelines.pipeline import ContentVPipeline
-from contentv.pipelines.tuned import TuningReport, Way, recall
-from contentv.pipelines.tuning import PLAIN, Tuner, is_compiled
+from contentv.pipelines.speed.guidance import Inputs
+from contentv.pipelines.speed.tuned import TuningReport, Way, recall
+from contentv.pipelines.speed.tuning import PLAIN, Tuner, is_compiled
 
 SIZE = {"height": 32, "width": 32, "num_frames": 5}
 

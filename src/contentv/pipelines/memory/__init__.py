@@ -1,0 +1,1 @@
+"""What fits where: parts, their form and place, and the choice among all that saves memory."""

@@ -1,0 +1,1 @@
+"""What makes sampling faster: exactly, by leaving work out, and on several devices."""
