@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PROMPT ?= a pink triangle grows on a black background
 SEED ?= 0
-EXTRAS ?= dev,curate
+EXTRAS ?= dev,curate,quant
 WORKERS ?= 2
 # One thread a process: more of them wait for each other as soon as the cores are shared.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
