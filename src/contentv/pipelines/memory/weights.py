@@ -145,6 +145,5 @@ def _one_layer(sizes: ModelSizes, mode: Mode, itemsize: int) -> Acts:
     return Acts(float(itemsize * table), float(itemsize * widest), decode)
 
 
-
 def _text(sizes: ModelSizes) -> list[ClipSize | T5Size]:
     return [*sizes.clips, *([] if sizes.t5 is None else [sizes.t5])]

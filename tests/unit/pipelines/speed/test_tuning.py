@@ -9,8 +9,8 @@ from torch import Tensor
 
 from builders import random_pipeline
 from contentv.base.errors import UserError
-from contentv.pipelines.speed import tuning
 from contentv.pipelines.pipeline import ContentVPipeline
+from contentv.pipelines.speed import tuning
 from contentv.pipelines.speed.guidance import Inputs
 from contentv.pipelines.speed.tuned import TuningReport, Way, recall
 from contentv.pipelines.speed.tuning import PLAIN, Tuner, is_compiled
