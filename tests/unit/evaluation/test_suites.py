@@ -24,6 +24,7 @@ JOB = Job.model_validate(
         "prompt": "any",
         "seed": 0,
         "guidance_scale": 2.0,
+        "speed": "exact",
     }
 )
 
