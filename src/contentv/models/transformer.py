@@ -20,6 +20,7 @@ from diffusers.utils import apply_lora_scale
 from torch import Tensor, nn
 
 from contentv.base.errors import UserError
+from contentv.lowbit.libraries import kind_of
 from contentv.models.attending import AttentionChoices
 from contentv.models.attention import JointAttention
 from contentv.models.embeddings import Grid, PatchEmbed3D, RotaryPositions, SinCosPositions
@@ -255,7 +256,12 @@ class ContentVTransformer3DModel(
 
         The two ends of the model and LoRAs stay as they are, adaLN does not: diffusers' own default
         skips all that is called "norm", a third of this model's weights.
+
+        Raises:
+            UserError: the weights are quantized.
         """
+        if (kind := kind_of(self)) is not None:
+            raise UserError(f"layerwise casting: the weights are quantized to {kind} already")
         super().enable_layerwise_casting(
             storage_dtype,
             compute_dtype,

@@ -269,6 +269,13 @@ def spoil_missing(pipe: ContentVPipeline) -> None:
     pipe.text_encoder_3 = None
 
 
+def test_quantized_weights_are_not_cast() -> None:
+    pipe = random_pipeline()
+    pipe.enable_model_quantization("int8")
+    with pytest.raises(UserError, match="quantized to int8 already"):
+        pipe.transformer.enable_layerwise_casting()
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
