@@ -1,6 +1,7 @@
 """Small real models for tests: untrained, in the folder layout of the published 8B model."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -61,3 +62,16 @@ def build_random_pipeline(folder: Path, *, blocks: int = 2) -> Path:
     """Writes `random_pipeline` as a model folder and gives its path."""
     random_pipeline(blocks).save_pretrained(folder)
     return folder
+
+
+def make_clip(pipe: ContentVPipeline, **settings: Any) -> Any:  # noqa: ANN401 - by `output_type`
+    """A short clip of 32 x 32 from seed 0."""
+    defaults = {
+        "prompt": "a red circle moves left",
+        "height": 32,
+        "width": 32,
+        "num_frames": 5,
+        "generator": torch.Generator().manual_seed(0),
+        "output_type": "np",
+    }
+    return pipe(**{**defaults, **settings}).frames

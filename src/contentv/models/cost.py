@@ -49,7 +49,7 @@ class TransformerSize:
         Raises:
             UserError: a size that is not a positive whole number.
         """
-        sizes = {ours: config[name] for name, ours in _SD3_NAMES.items() if name in config}
+        sizes = renamed(config, _SD3_NAMES)
         for name, value in sizes.items():
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"{name}={value}: must be a positive whole number")
@@ -64,6 +64,11 @@ class TransformerSize:
         """Number of tokens that a latent video is cut into."""
         rows, columns = latent.height // self.patch_size, latent.width // self.patch_size
         return latent.frames * rows * columns
+
+
+def renamed(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Those values of a config that `names` maps to names of ours, under these."""
+    return {ours: config[name] for name, ours in names.items() if name in config}
 
 
 def num_parameters(size: TransformerSize) -> int:

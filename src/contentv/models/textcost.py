@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from contentv.models.cost import renamed
+
 _CLIP_NAMES = {
     "vocab_size": "vocabulary",
     "hidden_size": "width",
@@ -43,7 +45,7 @@ class ClipSize:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
         """Reads a `text_encoder/config.json`, or the `config` of a model."""
-        return cls(**_named(config, _CLIP_NAMES))
+        return cls(**renamed(config, _CLIP_NAMES))
 
     @property
     def embeddings(self) -> int:
@@ -87,7 +89,7 @@ class T5Size:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
         """Reads a `text_encoder_3/config.json`, or the `config` of a model."""
-        return cls(**_named(config, _T5_NAMES))
+        return cls(**renamed(config, _T5_NAMES))
 
     @property
     def embeddings(self) -> int:
@@ -120,7 +122,3 @@ class T5Size:
         """Bytes beside the weights: the positions' bias, scores, one layer's inside."""
         scores = 3 * self.num_heads * tokens * tokens * itemsize
         return float(scores + itemsize * tokens * (3 * self.inner + 2 * self.width))
-
-
-def _named(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {ours: config[name] for name, ours in names.items() if name in config}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import T5Config, T5EncoderModel
 
-from builders import build_random_pipeline, random_pipeline, random_transformer
+from builders import build_random_pipeline, make_clip, random_pipeline, random_transformer
 from contentv.base.errors import ModelFilesError, UserError
 from contentv.pipelines.memory.disk import ACTS, DiskPart, transplant
 from contentv.pipelines.memory.offloading import networks
@@ -35,23 +35,11 @@ def open_lazily(folder: Path, **options: Any) -> ContentVPipeline:  # noqa: ANN4
     return pipe
 
 
-def make(pipe: ContentVPipeline, **settings: Any) -> Any:  # noqa: ANN401 - by `output_type`
-    defaults = {
-        "prompt": "a red circle moves left",
-        "height": 32,
-        "width": 32,
-        "num_frames": 5,
-        "generator": torch.Generator().manual_seed(0),
-        "output_type": "np",
-    }
-    return pipe(**{**defaults, **settings}).frames
-
-
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> np.ndarray:
     pipe = ContentVPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    return make(pipe)
+    return make_clip(pipe)
 
 
 def present(pipe: ContentVPipeline) -> set[str]:
@@ -78,9 +66,9 @@ def test_nothing_is_in_memory_before_it_is_needed(folder: Path) -> None:
     assert set(networks(pipe)) == NAMES
     assert present(pipe) == set()
     assert pipe.transformer.config.num_layers == 2
-    make(pipe, output_type="latent")
+    make_clip(pipe, output_type="latent")
     assert present(pipe) == {"transformer", *ENCODERS}
-    make(pipe)
+    make_clip(pipe)
     assert present(pipe) == NAMES
 
 
@@ -91,11 +79,11 @@ def test_videos_are_the_same_bit_by_bit(
     pipe = open_lazily(folder, **options)
     reads = Reads(pipe)
     for _ in range(2):
-        np.testing.assert_array_equal(make(pipe), expected)
+        np.testing.assert_array_equal(make_clip(pipe), expected)
     if options:
         # The second time, prompts come from the cache.
         assert sorted(reads.names) == sorted([*ENCODERS, *["transformer", "vae"] * 2])
-        make(pipe, prompt="a blue square")
+        make_clip(pipe, prompt="a blue square")
         assert reads.names.count("text_encoder_3") == 2
     else:
         assert sorted(reads.names) == sorted(NAMES)
@@ -111,7 +99,7 @@ def test_one_act_s_parts_are_in_memory_at_a_time(folder: Path) -> None:
         assert present(pipe) == {"transformer"}
         return {}
 
-    make(pipe, callback_on_step_end=step)
+    make_clip(pipe, callback_on_step_end=step)
     for name, there in seen:
         act = next(act for act, needed in ACTS.items() if name in needed)
         assert there <= ACTS[act]
@@ -140,7 +128,7 @@ def test_what_is_switched_on_stays_as_weights_come_and_go(folder: Path) -> None:
         each.vae.enable_tiling()
         each.enable_precomputed_modulation()
     for _ in range(2):
-        np.testing.assert_array_equal(make(pipe), make(eager))
+        np.testing.assert_array_equal(make_clip(pipe), make_clip(eager))
     assert pipe.transformer.transformer_blocks[0].chunk_size == 3
 
 
@@ -155,25 +143,25 @@ def test_offload_of_parts_that_come_from_disk(
     else:
         pipe.enable_group_offload(CPU)
     for _ in range(2):
-        np.testing.assert_array_equal(make(pipe), expected)
+        np.testing.assert_array_equal(make_clip(pipe), expected)
     if not release:
         assert pipe.offload_kind == kind
     pipe.disable_offload()
-    np.testing.assert_array_equal(make(pipe), expected)
+    np.testing.assert_array_equal(make_clip(pipe), expected)
 
 
 def test_quantized_as_it_is_read(folder: Path) -> None:
     pytest.importorskip("torchao")
     eager = ContentVPipeline.from_pretrained(folder, quantization="int8")
     eager.set_progress_bar_config(disable=True)
-    wanted = make(eager)
+    wanted = make_clip(eager)
     early = open_lazily(folder, release=True, quantization="int8")
     late = open_lazily(folder, release=True)
     late.enable_model_quantization("int8")
     for pipe in (early, late):
         reads = Reads(pipe)
         for _ in range(2):
-            np.testing.assert_array_equal(make(pipe), wanted)
+            np.testing.assert_array_equal(make_clip(pipe), wanted)
         assert reads.names.count("text_encoder_3") == 1
 
 
@@ -194,7 +182,7 @@ def test_a_device_chosen_while_offload_is_on(folder: Path) -> None:
 
 def test_saved_again_it_is_the_same_folder(folder: Path, tmp_path: Path) -> None:
     pipe = open_lazily(folder, release=True)
-    make(pipe)
+    make_clip(pipe)
     pipe.save_pretrained(tmp_path / "again")
     assert present(pipe) == set()
     for file in folder.rglob("*.safetensors"):
@@ -204,7 +192,7 @@ def test_saved_again_it_is_the_same_folder(folder: Path, tmp_path: Path) -> None
 def test_number_formats(folder: Path) -> None:
     pipe = open_lazily(folder, dtype=torch.bfloat16)
     assert (pipe.transformer.dtype, pipe.vae.dtype) == (torch.bfloat16, torch.float32)
-    make(pipe)
+    make_clip(pipe)
     assert (pipe.transformer.dtype, pipe.vae.dtype) == (torch.bfloat16, torch.float32)
     with pytest.raises(UserError, match="from_pretrained"):
         pipe.to(torch.float32)
@@ -214,7 +202,7 @@ def test_parts_may_be_given_or_left_out(folder: Path, expected: np.ndarray) -> N
     eager = ContentVPipeline.from_pretrained(folder)
     pipe = open_lazily(folder, vae=eager.vae, release=True)
     assert present(pipe) == {"vae"}
-    np.testing.assert_array_equal(make(pipe), expected)
+    np.testing.assert_array_equal(make_clip(pipe), expected)
     assert present(pipe) == {"vae"}
     absent = dict.fromkeys([*ENCODERS, "tokenizer", "tokenizer_2", "tokenizer_3"])
     assert open_lazily(folder, **absent)._parts.keys() == {"transformer", "vae"}
@@ -237,7 +225,7 @@ def test_a_file_that_went_away_is_a_world_error(folder: Path, tmp_path: Path) ->
     pipe = open_lazily(copy)
     (copy / "transformer" / WEIGHTS).unlink()
     with pytest.raises(ModelFilesError, match="transformer: cannot be read"):
-        make(pipe)
+        make_clip(pipe)
 
 
 @pytest.mark.parametrize("option", [{"device_map": "balanced"}, {"quantization_config": object()}])

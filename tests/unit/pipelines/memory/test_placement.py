@@ -12,7 +12,7 @@ from diffusers.hooks import HookRegistry
 from peft import LoraConfig
 from torch import nn
 
-from builders import random_pipeline
+from builders import make_clip, random_pipeline
 from contentv.base.errors import UserError
 from contentv.models.modulation import modulation_parts
 from contentv.pipelines.memory.offloading import WholeOnUse, networks
@@ -22,22 +22,9 @@ CPU = torch.device("cpu")
 Videos = np.ndarray
 
 
-def make(pipe: ContentVPipeline, **settings: Any) -> Videos:  # noqa: ANN401 - by `output_type`
-    """A short clip of 32 x 32 from seed 0."""
-    defaults = {
-        "prompt": "a red circle moves left",
-        "height": 32,
-        "width": 32,
-        "num_frames": 5,
-        "generator": torch.Generator().manual_seed(0),
-        "output_type": "np",
-    }
-    return pipe(**{**defaults, **settings}).frames
-
-
 @pytest.fixture(scope="module")
 def expected() -> Videos:
-    return make(random_pipeline())
+    return make_clip(random_pipeline())
 
 
 ENABLE: dict[str, Callable[[ContentVPipeline], None]] = {
@@ -58,7 +45,7 @@ def test_offload_changes_no_bit(kind: str, expected: Videos) -> None:
         assert pipe.offload_kind == kind
         assert pipe._execution_device.type == "cpu"
     for _ in range(2):  # hooks are as before after a call
-        np.testing.assert_array_equal(make(pipe), expected)
+        np.testing.assert_array_equal(make_clip(pipe), expected)
         assert pipe.offload_kind == kind
 
 
@@ -67,14 +54,14 @@ def test_groups_of_other_sizes_change_no_bit(options: dict[str, Any], expected: 
     pipe = random_pipeline(blocks=2)
     pipe.enable_group_offload(CPU)
     pipe.enable_group_offload(CPU, **options)
-    np.testing.assert_array_equal(make(pipe), expected)
+    np.testing.assert_array_equal(make_clip(pipe), expected)
 
 
 def test_weights_on_disk_change_no_bit(tmp_path: Path, expected: Videos) -> None:
     """The two CLIP towers are of one class: each part has files of its own."""
     pipe = random_pipeline()
     pipe.enable_group_offload(CPU, offload_to_disk_path=tmp_path / "weights")
-    np.testing.assert_array_equal(make(pipe), expected)
+    np.testing.assert_array_equal(make_clip(pipe), expected)
     written = {folder.name for folder in (tmp_path / "weights").iterdir()}
     assert written == networks(pipe).keys() - {"vae"}
     with pytest.raises(UserError, match="load the pipeline again"):
@@ -112,9 +99,9 @@ def test_offload_can_be_undone_and_exchanged(kind: str, expected: Videos) -> Non
     for network in networks(pipe).values():
         assert {p.device.type for p in network.parameters()} == {"cpu"}
         assert not hasattr(network, "_hf_hook")
-    np.testing.assert_array_equal(make(pipe), expected)
+    np.testing.assert_array_equal(make_clip(pipe), expected)
     ENABLE["group" if kind == "model" else "model"](pipe)
-    np.testing.assert_array_equal(make(pipe), expected)
+    np.testing.assert_array_equal(make_clip(pipe), expected)
 
 
 # --- the autoencoder ------------------------------------------------------------------------------
@@ -179,11 +166,11 @@ def test_layer_by_layer_the_autoencoder_decodes_frames_and_tiles() -> None:
         if tiled:
             pipe = random_pipeline()
             pipe.vae.enable_tiling()
-        plain = make(pipe)
+        plain = make_clip(pipe)
         weights = {name: tensor.clone() for name, tensor in pipe.vae.state_dict().items()}
         attach_align_device_hook(pipe.vae, execution_device=CPU, offload=True, weights_map=weights)
         assert {p.device.type for p in pipe.vae.parameters()} == {"meta"}
-        np.testing.assert_allclose(make(pipe), plain, atol=1e-5)
+        np.testing.assert_allclose(make_clip(pipe), plain, atol=1e-5)
 
 
 def test_a_failed_call_leaves_parts_where_they_rest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +184,7 @@ def test_a_failed_call_leaves_parts_where_they_rest(monkeypatch: pytest.MonkeyPa
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        make(pipe, callback_on_step_end=fail)
+        make_clip(pipe, callback_on_step_end=fail)
     assert freed
     frames = pipe.stream(torch.randn(1, 16, 2, 4, 4))
     next(frames)
@@ -224,16 +211,16 @@ def test_precomputed_modulation_changes_rounding_only(kind: str, settings: dict[
     pipe = random_pipeline()
     options = {"num_inference_steps": 3, "output_type": "latent", **settings}
     generator = torch.Generator().manual_seed(0)
-    plain = make(pipe, **options, generator=generator)
+    plain = make_clip(pipe, **options, generator=generator)
     if kind != "none":
         ENABLE[kind](pipe)
     pipe.enable_precomputed_modulation()
     parts = modulation_parts(pipe.transformer)
-    stored = make(pipe, **options, generator=torch.Generator().manual_seed(0))
+    stored = make_clip(pipe, **options, generator=torch.Generator().manual_seed(0))
     assert (stored - plain).abs().max() <= 1e-5 * plain.abs().max()
     assert modulation_parts(pipe.transformer) == parts
     pipe.enable_precomputed_modulation(False)
-    again = make(pipe, **options, generator=torch.Generator().manual_seed(0))
+    again = make_clip(pipe, **options, generator=torch.Generator().manual_seed(0))
     assert torch.equal(again, plain)
 
 
@@ -243,7 +230,7 @@ def test_modulations_are_not_called_in_the_steps() -> None:
     for part in modulation_parts(pipe.transformer):
         part.register_forward_pre_hook(lambda module, _inputs: calls.append(module))
     pipe.enable_precomputed_modulation()
-    make(pipe, num_inference_steps=4)
+    make_clip(pipe, num_inference_steps=4)
     assert len(calls) == len(set(calls)) == len(modulation_parts(pipe.transformer))
 
 
@@ -254,17 +241,17 @@ def test_guidance_may_change_on_the_way() -> None:
 
     pipe = random_pipeline()
     options = {"num_inference_steps": 3, "output_type": "latent", "callback_on_step_end": less}
-    plain = make(pipe, **options)
+    plain = make_clip(pipe, **options)
     pipe.enable_precomputed_modulation()
-    torch.testing.assert_close(make(pipe, **options), plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(make_clip(pipe, **options), plain, atol=1e-5, rtol=1e-5)
 
 
 def test_both_halves_in_one_forward() -> None:
     pipe = random_pipeline()
-    plain = make(pipe, output_type="latent")
+    plain = make_clip(pipe, output_type="latent")
     pipe.set_guidance_passes("batched")
     pipe.enable_precomputed_modulation()
-    torch.testing.assert_close(make(pipe, output_type="latent"), plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(make_clip(pipe, output_type="latent"), plain, atol=1e-5, rtol=1e-5)
 
 
 def test_other_pooled_embeddings_are_refused_and_nothing_is_left_behind() -> None:
@@ -277,7 +264,7 @@ def test_other_pooled_embeddings_are_refused_and_nothing_is_left_behind() -> Non
     pipe.enable_precomputed_modulation()
     parts = modulation_parts(pipe.transformer)
     with pytest.raises(UserError, match="not with precomputed modulation"):
-        make(
+        make_clip(
             pipe,
             callback_on_step_end=change,
             callback_on_step_end_tensor_inputs=["pooled_prompt_embeds"],
@@ -309,9 +296,9 @@ def test_lora_on_modulation_counts_at_the_strength_of_the_call() -> None:
         LoraConfig(target_modules=["norm1.linear"], r=2, init_lora_weights=False)
     )
     options = {"output_type": "latent", "joint_attention_kwargs": {"scale": 0.4}}
-    plain = make(pipe, **options)
+    plain = make_clip(pipe, **options)
     pipe.enable_precomputed_modulation()
-    torch.testing.assert_close(make(pipe, **options), plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(make_clip(pipe, **options), plain, atol=1e-5, rtol=1e-5)
 
 
 # --- what does not go together --------------------------------------------------------------------
@@ -360,7 +347,7 @@ def test_offload_then_compile_goes_on(expected: Videos) -> None:
     pipe.enable_model_cpu_offload(device=CPU)
     pipe.transformer.compile_repeated_blocks(backend="eager")
     for _ in range(2):  # each call ends with the hooks put on again
-        np.testing.assert_allclose(make(pipe), expected, atol=1e-5)
+        np.testing.assert_allclose(make_clip(pipe), expected, atol=1e-5)
 
 
 def test_unknown_parts_are_refused() -> None:
@@ -372,14 +359,14 @@ def test_excluded_parts_stay(expected: Videos) -> None:
     pipe = random_pipeline()
     pipe.enable_group_offload(CPU, exclude_modules=["text_encoder", "vae"])
     assert not hasattr(pipe.vae, "_hf_hook")
-    np.testing.assert_array_equal(make(pipe), expected)
+    np.testing.assert_array_equal(make_clip(pipe), expected)
 
 
 @pytest.mark.parametrize("kind", ["model", "group"])
 def test_a_lora_can_be_loaded_while_parts_are_offloaded(kind: str, tmp_path: Path) -> None:
     """diffusers' loader takes hooks off and puts them on again, not saying for which device."""
     source = random_pipeline()
-    plain = make(source)
+    plain = make_clip(source)
     torch.manual_seed(3)
     source.transformer.add_adapter(LoraConfig(target_modules=["to_q"], init_lora_weights=False))
     ContentVPipeline.save_lora_weights(
@@ -389,8 +376,8 @@ def test_a_lora_can_be_loaded_while_parts_are_offloaded(kind: str, tmp_path: Pat
     ENABLE[kind](pipe)
     pipe.load_lora_weights(tmp_path)
     assert pipe.offload_kind == kind
-    adapted = make(pipe)
-    np.testing.assert_allclose(adapted, make(source), atol=1e-6)
+    adapted = make_clip(pipe)
+    np.testing.assert_allclose(adapted, make_clip(source), atol=1e-6)
     assert np.abs(adapted - plain).max() > 1e-4
 
 
